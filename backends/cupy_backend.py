@@ -1,0 +1,168 @@
+"""CuPy: NVIDIA GPUs.
+
+``import cupy`` succeeds on machines without a GPU, without a driver and without CUDA's compiler, so whether CuPy can
+compute is found out by computing (`probe`). That initialises CUDA, which a later ``fork`` does not survive: it
+happens when a GPU is asked for, never on import.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from portnn.backend import Backend, Memory, Status
+from portnn.errors import BackendError
+
+# cudaError_t, in CUDA's driver_types.h
+_INSUFFICIENT_DRIVER = 35
+_NO_DEVICE = 100
+
+# DLDeviceType, in dlpack.h
+_DLPACK_CPU = 1
+
+_PROBE_KERNEL = """
+#include <cuda_fp16.h>
+extern "C" __global__ void portnn_probe(float* x) { x[0] = __half2float(__float2half(1.0f)); }
+"""
+
+
+class CupyBackend(Backend):
+    """Arrays of CuPy on one NVIDIA GPU."""
+
+    name = "cupy"
+    aliases = ("gpu",)
+    array_modules = ("cupy",)
+
+    def __init__(self, device: str | None = None) -> None:
+        import array_api_compat.cupy as xp
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        if device is not None and not (device.isdecimal() and int(device) < count):
+            raise BackendError(f"there is no GPU {device!r}: CuPy sees {count}, numbered from 0")
+        self._device = cupy.cuda.Device(int(device or 0))
+        self.device = str(self._device.id)
+        self.xp = xp
+        self._cupy = cupy
+
+    @classmethod
+    def status(cls) -> Status:
+        return probe()
+
+    @classmethod
+    def from_array(cls, array: Any) -> CupyBackend:
+        return cls(str(array.device.id))
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, self._cupy.ndarray) and array.device == self._device
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray | self._cupy.ndarray):
+            library = np if x.__dlpack_device__()[0] == _DLPACK_CPU else self._cupy
+            x = library.from_dlpack(x)
+        with self._device:
+            return self._cupy.asarray(x, dtype=dtype)
+
+    def to_numpy(self, array: Any) -> Any:
+        return self._cupy.asnumpy(array)
+
+    def copy(self, array: Any) -> Any:
+        with self._device:
+            return array.copy()
+
+    def synchronize(self) -> None:
+        self._device.synchronize()
+
+    def memory(self) -> Memory:
+        with self._device:
+            return Memory(*self._cupy.cuda.runtime.memGetInfo())
+
+    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
+        def on_device(*args: Any) -> Any:
+            with self._device:
+                return step(*args)
+
+        return on_device
+
+    def describe(self) -> str:
+        properties = self._cupy.cuda.runtime.getDeviceProperties(self._device.id)
+        return f"{self.device} ({properties['name'].decode()})"
+
+
+@functools.cache
+def probe() -> Status:
+    """Find out by computing whether CuPy can use a GPU here; asked once a process."""
+    try:
+        import cupy
+        from cupy.cuda import runtime
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            return Status(False, f"CuPy is installed but cannot be imported: {error}")
+        return Status(
+            False,
+            'CuPy is not installed: pip install "portnn[cuda13-ctk]" (NVIDIA driver 580 or newer) '
+            'or "portnn[cuda12]" (an older one, with the CUDA 12 toolkit)',
+        )
+    except Exception as error:  # an ABI mismatch with NumPy, two CuPy wheels side by side ...
+        return Status(False, f"CuPy is installed but cannot be imported: {_sentence(error)}")
+    version = str(cupy.__version__)
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        return Status(False, _why_no_count(error, runtime), version)
+    if count == 0:
+        return Status(False, _no_device(), version)
+    missing = _smoke_test(cupy, runtime.runtimeGetVersion() // 1000)
+    return Status(False, missing, version) if missing else Status(True, "ready", version)
+
+
+def _why_no_count(error: Any, runtime: Any) -> str:
+    driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion() // 1000
+    if error.status == _NO_DEVICE:
+        return _no_device()
+    if error.status == _INSUFFICIENT_DRIVER and driver == 0:
+        return (
+            "CuPy is installed, but there is no NVIDIA driver (libcuda.so.1 cannot be loaded): install the driver "
+            "of your GPU (on Debian and Ubuntu: apt install nvidia-driver), or use --device cpu"
+        )
+    if error.status == _INSUFFICIENT_DRIVER:
+        other = f', or pip install "portnn[cuda{driver // 1000}]"' if 12 <= driver // 1000 < needed else ""
+        return (
+            f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}.{driver % 1000 // 10}, and the installed "
+            f"CuPy needs CUDA {needed}: update the driver (apt install nvidia-driver){other}"
+        )
+    return f"CUDA does not start (error {error.status}): {_sentence(error)}; nvidia-smi shows the state of the driver"
+
+
+def _no_device() -> str:
+    return "there is an NVIDIA driver, but no visible GPU: is there one, and does CUDA_VISIBLE_DEVICES hide it?"
+
+
+def _smoke_test(cupy: Any, cuda: int) -> str | None:
+    """What is missing to compile a kernel and to multiply two matrices; None if nothing is."""
+    toolkit = f'pip install "cupy-cuda{cuda}x[ctk]"'
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError):  # cuda.pathfinder's DynamicLibNotFoundError is a RuntimeError
+        return f"CUDA's compiler library NVRTC is missing: {toolkit}"
+    try:
+        x = cupy.arange(4, dtype=cupy.float32)
+        cupy.RawKernel(_PROBE_KERNEL, "portnn_probe")((1,), (1,), (x,))
+        (x * 2).get()
+    except Exception as error:  # compiler, driver and header problems have no common type
+        return f"a test kernel could not be compiled and run; CUDA's headers may be missing: {toolkit} ({_sentence(error)})"
+    try:
+        (cupy.reshape(x, (2, 2)) @ cupy.reshape(x, (2, 2))).get()
+    except Exception as error:
+        return f"cuBLAS, which multiplies matrices, does not work: {toolkit} ({_sentence(error)})"
+    return None
+
+
+def _sentence(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

@@ -1,0 +1,50 @@
+"""NumPy: the CPU, and the reference that every other backend is compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from portnn.backend import Backend, Memory, Status
+from portnn.errors import BackendError
+
+
+class NumpyBackend(Backend):
+    """Arrays of NumPy in the host's memory."""
+
+    name = "numpy"
+    aliases = ("cpu",)
+    array_modules = ("numpy",)
+
+    def __init__(self, device: str | None = None) -> None:
+        if device not in (None, "cpu"):
+            raise BackendError(f"NumPy has one device, cpu; there is no {device!r}")
+        self.device = "cpu"
+        self.xp = xp
+
+    @classmethod
+    def status(cls) -> Status:
+        return Status(True, "ready", np.__version__)
+
+    @classmethod
+    def from_array(cls, array: Any) -> NumpyBackend:
+        return cls()
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, np.ndarray | np.generic)
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+            x = np.from_dlpack(x)
+        return np.asarray(x, dtype=dtype)
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def copy(self, array: Any) -> Any:
+        return np.array(array)
+
+    def memory(self) -> Memory:
+        return Memory(None, None)

@@ -1,0 +1,66 @@
+"""array-api-strict: no speed, but the strictest reading of the standard and a fake device, for tests.
+
+On ``device1``, the default here, an array that strays to the host or meets one of another device raises: code that
+runs on it will not synchronise a GPU behind the user's back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from portnn.backend import Backend, Status
+from portnn.errors import BackendError
+
+
+class StrictBackend(Backend):
+    """Arrays of array-api-strict on one of its simulated devices."""
+
+    name = "strict"
+    array_modules = ("array_api_strict",)
+
+    def __init__(self, device: str | None = None) -> None:
+        import array_api_strict as xp
+
+        self.device = device or "device1"
+        known = {_name(d): d for d in xp.__array_namespace_info__().devices()}
+        if self.device not in known:
+            raise BackendError(f"array-api-strict has no device {device!r}; it has {', '.join(known)}")
+        self._device = known[self.device]
+        self.xp = xp
+
+    @classmethod
+    def status(cls) -> Status:
+        try:
+            import array_api_strict
+        except ModuleNotFoundError:
+            return Status(False, "array-api-strict is not installed: pip install array-api-strict")
+        return Status(True, "ready (for tests: slow, and its device is simulated)", array_api_strict.__version__)
+
+    @classmethod
+    def from_array(cls, array: Any) -> StrictBackend:
+        return cls(_name(array.device))
+
+    def owns(self, array: Any) -> bool:
+        return type(array).__module__.startswith("array_api_strict") and array.device == self._device
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        if self.owns(x):
+            return x if dtype is None else self.xp.astype(x, self.dtype(dtype))
+        x = np.asarray(x)
+        wanted = dtype or self.kept_dtype(str(x.dtype))
+        return self.xp.asarray(x.astype(wanted), dtype=self.dtype(wanted), device=self._device)
+
+    def to_numpy(self, array: Any) -> Any:
+        return np.asarray(array.to_device(self.xp.Device("CPU_DEVICE")))
+
+    def copy(self, array: Any) -> Any:
+        return self.xp.asarray(array, copy=True)
+
+    def supports(self, dtype: str) -> bool:
+        return dtype in self.xp.__array_namespace_info__().dtypes(device=self._device)
+
+
+def _name(device: Any) -> str:
+    return repr(device).split("'")[1]

@@ -1,0 +1,83 @@
+"""PyTorch: the CPU, CUDA or any other device that torch names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from portnn.backend import Backend, Memory, Status
+from portnn.errors import BackendError
+
+
+class TorchBackend(Backend):
+    """Tensors of torch. They never require gradients: portnn brings its own."""
+
+    name = "torch"
+    array_modules = ("torch",)
+
+    def __init__(self, device: str | None = None) -> None:
+        import array_api_compat.torch as xp
+        import torch
+
+        try:
+            self._device = torch.empty(0, device=device or "cpu").device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise BackendError(f"torch {torch.__version__} cannot use device {device!r}: {reason}") from None
+        self.device = str(self._device)
+        self.xp = xp
+        self._torch = torch
+
+    @classmethod
+    def status(cls) -> Status:
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                return Status(False, f"torch is installed but cannot be imported: {error}")
+            return Status(False, 'torch is not installed: pip install "portnn[torch]"')
+        except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing
+            return Status(False, f"torch is installed but cannot be imported: {error}")
+        return Status(True, "ready", torch.__version__)
+
+    @classmethod
+    def from_array(cls, array: Any) -> TorchBackend:
+        return cls(str(array.device))
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, self._torch.Tensor) and array.device == self._device
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        torch = self._torch
+        wanted = None if dtype is None else self.dtype(dtype)
+        if not isinstance(x, torch.Tensor):
+            if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
+                x = torch.from_dlpack(x)
+            else:
+                # torch.tensor copies; as_tensor would share memory and warn of read-only arrays.
+                x = torch.tensor(np.asarray(x), device=self._device)
+        return x.detach().to(device=self._device, dtype=wanted)
+
+    def to_numpy(self, array: Any) -> Any:
+        return array.detach().cpu().numpy()
+
+    def copy(self, array: Any) -> Any:
+        return array.detach().clone()
+
+    def supports(self, dtype: str) -> bool:
+        return hasattr(self._torch, dtype) and not (self._device.type == "mps" and dtype == "float64")
+
+    def synchronize(self) -> None:
+        if self._device.type != "cpu":
+            self._torch.accelerator.synchronize(self._device)
+
+    def memory(self) -> Memory:
+        if self._device.type == "cuda":
+            return Memory(*self._torch.cuda.mem_get_info(self._device))
+        return Memory(None, None)
+
+    def describe(self) -> str:
+        if self._device.type == "cuda":
+            return f"{self.device} ({self._torch.cuda.get_device_name(self._device)})"
+        return self.device

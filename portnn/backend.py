@@ -1,0 +1,246 @@
+"""What a backend is, and how one is found.
+
+A backend binds an array library and one of its devices. portnn itself knows no concrete library: backends are
+classes advertised under the entry-point group ``portnn.backends``, the five that come with portnn as well as any
+other that is installed.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from portnn._typing import Array, DType, Namespace
+from portnn.errors import BackendError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from portnn.kernels import Kernel
+
+__all__ = ["Backend", "Memory", "Status", "available_backends", "backend_class_of", "backend_of", "get_backend"]
+
+
+class Status(NamedTuple):
+    """Whether a backend can be used here; if not, one sentence that says why and what to do."""
+
+    usable: bool
+    message: str
+    version: str = ""
+
+
+class Memory(NamedTuple):
+    """Bytes of a device's memory; None where the library does not tell."""
+
+    free: int | None
+    total: int | None
+
+
+class Backend(ABC):
+    """An array library and one of its devices.
+
+    A subclass imports its library only inside its methods: the class must be loadable, and ``status()``
+    answerable, where the library is missing. Instances are cheap and compare by name and device.
+
+    Attributes
+    ----------
+    name : str
+        The entry point's name, such as ``"torch"``.
+    aliases : tuple of str
+        Other names that users may give, such as ``"cpu"``.
+    array_modules : tuple of str
+        Top-level modules in which the library defines the types of its arrays.
+    missing_dtype_hint : str
+        How to go on, appended to the error of `dtype`.
+    device : str
+        The device as the library writes it, such as ``"cuda:0"``.
+    xp : module
+        The library's namespace that follows the array API standard.
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    array_modules: ClassVar[tuple[str, ...]]
+    missing_dtype_hint: ClassVar[str] = ""
+    device: str
+    xp: Namespace
+
+    @abstractmethod
+    def __init__(self, device: str | None = None) -> None:
+        """Bind a device; None means the library's usual one. Raises BackendError if it cannot be used."""
+
+    @classmethod
+    @abstractmethod
+    def status(cls) -> Status:
+        """Whether the library can compute here. May import it; is called only on demand."""
+
+    @classmethod
+    @abstractmethod
+    def from_array(cls, array: Array) -> Backend:
+        """The backend of the device on which an array of this library lives."""
+
+    @classmethod
+    def kernels(cls) -> Mapping[str, Kernel]:
+        """Twins by the name of the portable function that they replace."""
+        return {}
+
+    @abstractmethod
+    def owns(self, array: Array) -> bool:
+        """Whether an array is of this library and lives on this device."""
+
+    @abstractmethod
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """Bring an array here from the host or, through DLPack, from another library.
+
+        May share memory with ``x``. ``dtype`` is a standard name such as ``"float32"``; None keeps the dtype,
+        except that 64-bit integers are narrowed to 32 bits where the device has no others.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """A NumPy array on the host with the same values; waits for the device."""
+
+    @abstractmethod
+    def copy(self, array: Array) -> Array:
+        """The same values in memory of their own."""
+
+    def dtype(self, name: str) -> DType:
+        """The library's dtype of a standard name. Raises BackendError if this device does not have it."""
+        if not self.supports(name):
+            raise BackendError(f"backend {self} has no {name}{self.missing_dtype_hint}")
+        return getattr(self.xp, name)
+
+    def kept_dtype(self, name: str) -> str:
+        """The dtype that a host array of this dtype gets here: its own, or the narrower integer type."""
+        return name.replace("int64", "int32") if "int64" in name and not self.supports(name) else name
+
+    def supports(self, dtype: str) -> bool:
+        """Whether arrays of the standard dtype of this name can live here."""
+        return hasattr(self.xp, dtype)
+
+    def synchronize(self) -> None:  # noqa: B027  (most devices have nothing to wait for)
+        """Wait until everything that was started on the device has ended; for timing."""
+
+    def memory(self) -> Memory:
+        """Free and total memory of the device, in bytes."""
+        return Memory(None, None)
+
+    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A faster form of a pure training step, or the step itself.
+
+        The step's first three arguments (params, state, optimizer slots) are given up by the caller.
+        """
+        return step
+
+    def describe(self) -> str:
+        """The device in words, for tables and reports."""
+        return self.device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backend) and (self.name, self.device) == (other.name, other.device)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.device))
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.device}"
+
+    def __repr__(self) -> str:
+        return f"<portnn backend {self}>"
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """Stands for an entry point that cannot be loaded, so that it does not take the others down."""
+
+    name: str
+    message: str
+
+
+@functools.cache
+def _discover() -> Mapping[str, type[Backend] | _Broken]:
+    """Every advertised backend class by name, in the order of the names."""
+    found: dict[str, type[Backend] | _Broken] = {}
+    for entry in sorted(entry_points(group="portnn.backends"), key=lambda e: e.name):
+        try:
+            found[entry.name] = entry.load()
+        except Exception as error:
+            # Somebody else's code: whatever it raises must end up in a sentence of the table.
+            found[entry.name] = _Broken(entry.name, f"{entry.value} cannot be loaded: {error!r}")
+    return found
+
+
+def available_backends() -> dict[str, Status]:
+    """The status of every registered backend, by name. Imports the libraries that are installed."""
+    return {
+        name: Status(False, entry.message) if isinstance(entry, _Broken) else entry.status()
+        for name, entry in _discover().items()
+    }
+
+
+def get_backend(device: str | Backend = "cpu") -> Backend:
+    """The backend of a device name: an alias, a backend's name, or ``"name:device"``.
+
+    Parameters
+    ----------
+    device : str or Backend
+        ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda"``,
+        ``"jax"``, ``"strict"``, or the name of any other registered backend.
+
+    Raises
+    ------
+    BackendError
+        If the name is unknown or the backend cannot be used here. There is no silent fallback.
+    """
+    if isinstance(device, Backend):
+        return device
+    name, _, where = device.partition(":")
+    classes = _discover()
+    for entry in classes.values():
+        if not isinstance(entry, _Broken) and name in entry.aliases:
+            name = entry.name
+    if not classes:
+        raise BackendError("no backend is registered: portnn must be installed, not only on the path (pip install -e .)")
+    if name not in classes:
+        aliases = [alias for entry in classes.values() if not isinstance(entry, _Broken) for alias in entry.aliases]
+        raise BackendError(f"unknown device {device!r}; known are {', '.join(sorted([*aliases, *classes]))}")
+    entry = classes[name]
+    if isinstance(entry, _Broken):
+        raise BackendError(entry.message)
+    status = entry.status()
+    if not status.usable:
+        raise BackendError(status.message)
+    return entry(where or None)
+
+
+def backend_class_of(array_type: type) -> type[Backend] | None:
+    """The backend class to whose library a type of array belongs, or None."""
+    module = array_type.__module__.partition(".")[0]
+    for entry in _discover().values():
+        if not isinstance(entry, _Broken) and module in entry.array_modules:
+            return entry
+    return None
+
+
+def backend_of(array: Array) -> Backend:
+    """The backend on whose device an array lives.
+
+    Raises
+    ------
+    BackendError
+        If no registered backend knows arrays of this type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> backend_of(np.zeros(3))
+    <portnn backend numpy:cpu>
+    """
+    entry = backend_class_of(type(array))
+    if entry is None:
+        raise BackendError(f"no registered backend knows arrays of type {type(array).__module__}.{type(array).__name__}")
+    return entry.from_array(array)

@@ -1,0 +1,114 @@
+"""The door: data and hyper-parameters are checked once, where they come in, with one sentence each.
+
+Behind the door array code assumes that its input fits, and never looks at values. The checks of values wait for
+the device; they run once a call of ``fit``, ``evaluate`` or ``predict``, not once a batch.
+"""
+
+import math
+from typing import Literal, TypeAlias
+
+from array_api_compat import array_namespace
+
+from portnn._typing import Array, Shape
+from portnn.backend import Backend
+from portnn.errors import ConfigError, DataError, ShapeError
+
+__all__ = [
+    "TargetKind",
+    "check_batch_size",
+    "check_count",
+    "check_finite",
+    "check_lengths",
+    "check_number",
+    "check_rows",
+    "check_target",
+]
+
+#: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers.
+TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers"]
+
+
+def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    """Raise ConfigError unless ``low <= value < high``; with ``open_low``, unless ``low < value < high``.
+
+    >>> check_number("beta1", 1.5, 0, 1)
+    Traceback (most recent call last):
+    portnn.errors.ConfigError: beta1 must be a number in [0, 1), not 1.5
+    """
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (fits and low <= value < high and not (open_low and value == low)):
+        interval = f"{'(' if open_low else '['}{low}, {high})"
+        raise ConfigError(f"{name} must be a number in {interval}, not {value!r}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ConfigError unless ``value`` is a positive int."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a positive int, not {value!r}")
+
+
+def check_batch_size(batch_size: int, n: int) -> int:
+    """The batch size to use for ``n`` examples; a size larger than that means one batch."""
+    check_count("batch_size", batch_size)
+    return min(batch_size, n)
+
+
+def check_rows(x: Array, input_shape: Shape, what: str = "x") -> None:
+    """Raise unless ``x`` is a non-empty batch of rows of ``input_shape``."""
+    if x.ndim == 0 or tuple(x.shape[1:]) != input_shape:
+        expected = ", ".join(["n", *map(str, input_shape)])
+        raise ShapeError(f"{what} has shape {tuple(x.shape)}; the network takes ({expected})")
+    if x.shape[0] == 0:
+        raise DataError(f"{what} is empty: it has 0 examples")
+
+
+def check_lengths(x: Array, target: Array, what: str = "x", target_what: str = "y") -> None:
+    """Raise unless there are as many targets as examples."""
+    if target.ndim == 0 or x.shape[0] != target.shape[0]:
+        count = target.shape[0] if target.ndim else "no"
+        raise ShapeError(f"{what} has {x.shape[0]} examples, but {target_what} has {count} targets")
+
+
+def check_finite(x: Array, backend: Backend, what: str = "x") -> None:
+    """Raise DataError if a floating-point array holds NaN or infinity; the sentence says where."""
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating") or bool(xp.all(xp.isfinite(x))):
+        return
+    host = backend.to_numpy(x)
+    bad = ~(abs(host) < math.inf)
+    place = tuple(int(axis[0]) for axis in bad.nonzero())
+    raise DataError(
+        f"{what} has {int(bad.sum())} values that are NaN or infinite, the first at {list(place)}: "
+        "remove those examples or fill the gaps"
+    )
+
+
+def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: Backend, what: str = "y") -> None:
+    """Raise unless ``target`` is what a loss of this kind can compare with outputs of ``output_shape``."""
+    xp = array_namespace(target)
+    if kind == "classes" and target.ndim == 1:
+        if len(output_shape) != 1:
+            raise ShapeError(f"class numbers need a network with one axis of scores, not of output shape {output_shape}")
+        if not xp.isdtype(target.dtype, "integral"):
+            raise DataError(f"{what} has dtype {target.dtype}; class numbers must be integers (or one-hot rows)")
+        _check_range(target, 0, output_shape[0] - 1, f"the class numbers in {what}")
+        return
+    if tuple(target.shape[1:]) != output_shape:
+        raise ShapeError(f"{what} has shape {tuple(target.shape)}; the network's output is (n, {_join(output_shape)})")
+    check_finite(target, backend, what)
+    if kind != "numbers":
+        _check_range(target, 0, 1, f"the targets in {what}")
+
+
+def _check_range(values: Array, low: int, high: int, what: str) -> None:
+    xp = array_namespace(values)
+    if xp.isdtype(values.dtype, "bool"):
+        return
+    smallest, largest = xp.min(values), xp.max(values)
+    if bool(smallest < low) or bool(largest > high):
+        number = float if xp.isdtype(values.dtype, "real floating") else int
+        raise DataError(f"{what} must lie in {low} .. {high}; they go from {number(smallest)} to {number(largest)}")
+
+
+def _join(shape: Shape) -> str:
+    return ", ".join(map(str, shape))

@@ -1,0 +1,9 @@
+"""Data sets and batches, on the host."""
+
+from portnn.data.batches import batches, shuffled_batches
+from portnn.data.dataset import Dataset
+from portnn.data.digits import load_digits
+from portnn.data.idx import read_idx
+from portnn.data.mnist import load_mnist
+
+__all__ = ["Dataset", "batches", "load_digits", "load_mnist", "read_idx", "shuffled_batches"]

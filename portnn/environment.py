@@ -1,0 +1,71 @@
+"""What this machine computes with: versions, backends, BLAS; for tables and for the records of measurements."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from portnn.backend import Backend, available_backends, get_backend
+
+__all__ = ["backend_table", "blas", "describe"]
+
+_PACKAGES = ("portnn", "numpy", "array-api-compat", "safetensors")
+
+
+def blas() -> dict[str, Any]:
+    """The BLAS that NumPy uses: its name, version, kernel type, threads, and whether the kernel is pinned."""
+    import numpy  # noqa: F401  (loads the library that is asked for)
+    from threadpoolctl import threadpool_info
+
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            return {
+                "library": library["internal_api"],
+                "version": library["version"],
+                "kernel": library.get("architecture"),
+                "threads": library["num_threads"],
+                "pinned": bool(os.environ.get("OPENBLAS_CORETYPE")),
+            }
+    return {"library": None}
+
+
+def describe(backend: Backend) -> dict[str, Any]:
+    """Versions, device and BLAS, as plain values for JSON."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "backend": backend.name,
+        "backend_version": backend.status().version,
+        "device": backend.describe(),
+        "blas": blas(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def backend_table() -> str:
+    """Every registered backend with its version, device and status, and NumPy's BLAS, in lines of text."""
+    rows = [("backend", "version", "device", "status")]
+    for name, status in available_backends().items():
+        device = get_backend(name).describe() if status.usable else "-"
+        rows.append((name, status.version or "-", device, status.message))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+    return "\n".join([*lines, "", _blas_line()])
+
+
+def _blas_line() -> str:
+    info = blas()
+    if info["library"] is None:
+        return "BLAS of NumPy: unknown to threadpoolctl"
+    pinned = ", pinned by OPENBLAS_CORETYPE" if info["pinned"] else ""
+    return f"BLAS of NumPy: {info['library']} {info['version']}, kernel {info['kernel']}{pinned}, {info['threads']} threads"

@@ -1,0 +1,46 @@
+"""The affine map."""
+
+from array_api_compat import array_namespace
+
+from portnn._typing import Array, Backward
+from portnn.kernels import differentiable
+
+__all__ = ["affine"]
+
+
+@differentiable
+def affine(x: Array, w: Array, b: Array) -> tuple[Array, Backward]:
+    """The affine map of every row: ``y = x @ w + b``.
+
+    Parameters
+    ----------
+    x : array, shape (n, k)
+    w : array, shape (k, m), dtype of x
+    b : array, shape (m,), dtype of x
+
+    Returns
+    -------
+    y : array, shape (n, m)
+    backward : callable
+        ``backward(dy, input_grad=True) -> (dx, dw, db)``; ``dx`` is None, and its matrix product is saved,
+        where ``input_grad`` is False. With ``dy`` of shape (n, m):
+        ``dx = dy @ w.T``, ``dw = x.T @ dy``, ``db = sum of dy over n``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, backward = affine(np.asarray([[2., -1., 1.]]), np.asarray([[2., 0.], [1., 1.], [0., 4.]]), np.zeros(2))
+    >>> y
+    array([[3., 3.]])
+    >>> dx, dw, db = backward(np.asarray([[2., 1.]]))
+    >>> dx
+    array([[4., 3., 4.]])
+    """
+    xp = array_namespace(x)
+    y = x @ w + b
+
+    def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
+        dx = dy @ w.T if input_grad else None
+        return dx, x.T @ dy, xp.sum(dy, axis=0)
+
+    return y, backward

@@ -1,0 +1,145 @@
+"""Portable functions and their faster twins: one registry, one guard, one fallback.
+
+A function decorated with `differentiable` or `update_rule` is written once against the array API standard. A
+backend may offer a twin under the same name: another implementation with the same signature and the same results
+to rounding. A call goes to the twin if the arrays belong to that backend and the twin's guard accepts them, and to
+the portable form otherwise. The twin replaces the whole pair (y, backward), so what is kept for the backward
+pass stays private to each form.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast
+
+from portnn._typing import Array, DType
+from portnn.backend import backend_class_of
+from portnn.errors import KernelError
+
+__all__ = ["Kernel", "differentiable", "portable", "registry", "update_rule"]
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A backend's twin of a portable function, with the guard that says which arrays it takes.
+
+    Parameters
+    ----------
+    function : callable
+        Has the portable function's name of parameters and defaults, in the same order.
+    dtypes : frozenset of dtype
+        Dtypes, as the library has them, of the first array; empty accepts every one.
+    ndims : tuple of int
+        Numbers of dimensions of the first array; empty accepts every one.
+    contiguous : callable, optional
+        Says whether one array is laid out as the twin needs it; every array argument is asked.
+    """
+
+    function: Callable[..., Any]
+    dtypes: frozenset[DType] = frozenset()
+    ndims: tuple[int, ...] = ()
+    contiguous: Callable[[Array], bool] | None = None
+
+    def accepts(self, args: tuple[Any, ...]) -> bool:
+        """Whether the twin takes these positional arguments."""
+        first = args[0]
+        if self.dtypes and first.dtype not in self.dtypes:
+            return False
+        if self.ndims and first.ndim not in self.ndims:
+            return False
+        if self.contiguous is None:
+            return True
+        return all(self.contiguous(a) for a in args if type(a) is type(first))
+
+
+class Dispatched(Protocol, Generic[P, R]):
+    """A function that may have twins. ``portable`` is its portable form, always reachable."""
+
+    portable: Callable[..., Any]
+    kind: str
+    __name__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+_registry: dict[str, Dispatched[..., Any]] = {}
+_twins_on: ContextVar[bool] = ContextVar("portnn_twins_on", default=True)
+
+#: Every portable function by name (read-only).
+registry: Mapping[str, Dispatched[..., Any]] = MappingProxyType(_registry)
+
+
+def differentiable(function: Callable[P, R]) -> Dispatched[P, R]:
+    """Register a portable function that returns ``(y, backward)``; its first argument is an array."""
+    return _register(function, "differentiable")
+
+
+def update_rule(function: Callable[P, R]) -> Dispatched[P, R]:
+    """Register the portable mathematics of an optimizer for one leaf: ``(p, g, *slots, **hyper) -> (p, *slots)``.
+
+    The portable form is pure. The caller gives ``p`` and the slots up, so a twin may write into them; never into
+    the gradient ``g``.
+    """
+    return _register(function, "update_rule")
+
+
+def _register(function: Callable[P, R], kind: Literal["differentiable", "update_rule"]) -> Dispatched[P, R]:
+    name = function.__name__
+    if name in _registry:
+        raise KernelError(f"a portable function called {name!r} is registered already")
+
+    @functools.wraps(function)
+    def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
+        kernel = _twin(name, type(args[0])) if args else None
+        if kernel is not None and _twins_on.get() and kernel.accepts(args):
+            return cast(R, kernel.function(*args, **kwargs))
+        return function(*args, **kwargs)
+
+    dispatched = cast(Dispatched[P, R], dispatch)
+    dispatched.portable = function
+    dispatched.kind = kind
+    _registry[name] = dispatched
+    return dispatched
+
+
+@functools.cache
+def _twin(name: str, array_type: type) -> Kernel | None:
+    backend = backend_class_of(array_type)
+    kernel = backend.kernels().get(name) if backend else None
+    if kernel is not None:
+        check_twin(name, kernel)
+    return kernel
+
+
+def check_twin(name: str, kernel: Kernel) -> None:
+    """Raise KernelError unless a portable function of this name exists and has the twin's signature."""
+    if name not in _registry:
+        raise KernelError(f"there is no portable function {name!r} for this twin")
+    expected, given = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+        for f in (_registry[name].portable, kernel.function)
+    )
+    if expected != given:
+        raise KernelError(
+            f"the twin of {name!r} takes {inspect.signature(kernel.function)}, "
+            f"the portable form {inspect.signature(_registry[name].portable)}"
+        )
+
+
+@contextmanager
+def portable() -> Iterator[None]:
+    """Turn every twin off inside a ``with`` block of this thread: for debugging and for measuring what they gain."""
+    token = _twins_on.set(False)
+    try:
+        yield
+    finally:
+        _twins_on.reset(token)

@@ -1,0 +1,134 @@
+"""Initializers: the first values of a parameter, drawn on the host and therefore equal on every backend.
+
+The fans of a weight of shape (..., in, out), where the leading axes are those of a convolution kernel, are
+``fan_in = in * product(leading)`` and ``fan_out = out * product(leading)``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from portnn._typing import Array, Shape
+from portnn.checks import check_number
+from portnn.errors import ConfigError, ShapeError
+from portnn.random import Stream
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "Normal",
+    "Uniform",
+    "Zeros",
+]
+
+
+class Initializer(ABC):
+    """A rule for first values; a frozen dataclass."""
+
+    @abstractmethod
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        """First values: a float64 host array of the given shape."""
+
+
+def _fans(shape: Shape) -> tuple[int, int]:
+    if len(shape) < 2:
+        raise ShapeError(f"He and Glorot initializers need a weight of at least 2 axes, not of shape {shape}")
+    if 0 in shape:
+        raise ShapeError(f"a weight of shape {shape} has no entries: every axis must be at least 1 long")
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+@dataclass(frozen=True)
+class HeNormal(Initializer):
+    """Normal with variance ``2 / fan_in``, for layers that a ReLU follows (He et al. 2015, eq. 10)."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        fan_in, _ = _fans(shape)
+        return rng.normal(shape, std=math.sqrt(2.0 / fan_in))
+
+
+@dataclass(frozen=True)
+class HeUniform(Initializer):
+    """Uniform in ``+-sqrt(6 / fan_in)``: the variance of `HeNormal`."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        fan_in, _ = _fans(shape)
+        bound = math.sqrt(6.0 / fan_in)
+        return rng.uniform(shape, -bound, bound)
+
+
+@dataclass(frozen=True)
+class GlorotNormal(Initializer):
+    """Normal with variance ``2 / (fan_in + fan_out)``, for tanh and linear layers (Glorot and Bengio 2010, eq. 12)."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        return rng.normal(shape, std=math.sqrt(2.0 / sum(_fans(shape))))
+
+
+@dataclass(frozen=True)
+class GlorotUniform(Initializer):
+    """Uniform in ``+-sqrt(6 / (fan_in + fan_out))``: the variance of `GlorotNormal` (ibid., eq. 16)."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        bound = math.sqrt(6.0 / sum(_fans(shape)))
+        return rng.uniform(shape, -bound, bound)
+
+
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """Normal with the given mean and standard deviation (``std >= 0``)."""
+
+    mean: float = 0.0
+    std: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_number("Normal's mean", self.mean, -math.inf, open_low=True)
+        check_number("Normal's std", self.std, 0)
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        return rng.normal(shape, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform in ``[low, high)``."""
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_number("Uniform's low", self.low, -math.inf, open_low=True)
+        check_number("Uniform's high", self.high, -math.inf, open_low=True)
+        if self.low > self.high:
+            raise ConfigError(f"Uniform needs low <= high, not {self.low} and {self.high}")
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        return rng.uniform(shape, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """Every value the same."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        check_number("Constant's value", self.value, -math.inf, open_low=True)
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        return rng.full(shape, self.value)
+
+
+@dataclass(frozen=True)
+class Zeros(Initializer):
+    """Every value 0: the usual first bias."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        return rng.full(shape, 0.0)

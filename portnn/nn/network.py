@@ -1,0 +1,244 @@
+"""`Network`: a layer bound to its parameters and a backend, for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from array_api_compat import array_namespace
+
+from portnn import tree
+from portnn._typing import Array, Shape, Tree
+from portnn.backend import Backend, backend_of, get_backend
+from portnn.checks import check_batch_size, check_finite, check_rows
+from portnn.errors import ConfigError, ModelFileError, PortnnError, ShapeError
+from portnn.functional import as_float
+from portnn.nn.config import from_config, to_config
+from portnn.nn.layer import Layer
+from portnn.random import ShapeStream, Stream, as_stream
+from portnn.storage import read_tensors, write_tensors
+
+__all__ = ["Network"]
+
+_FORMAT = "portnn-network"
+_FORMAT_VERSION = "1"
+
+
+class Network:
+    """A layer, usually a `Sequential`, with its parameters and state on a device.
+
+    Parameters
+    ----------
+    layer : Layer
+    input_shape : tuple of int, or int
+        Shape of one example, without the batch axis; an int means ``(int,)``.
+    device : str or Backend, default "cpu"
+        See `portnn.get_backend`.
+    rng : int, Stream or None, default None
+        Source of the first parameters, which are equal bit for bit on every backend for the same seed. None
+        gives others every time.
+    dtype : {"float32", "float64"}, default "float32"
+
+    Attributes
+    ----------
+    params, state : tree of arrays
+    output_shape : tuple of int
+    backend : Backend
+
+    Raises
+    ------
+    ShapeError
+        If the layers do not fit together.
+    BackendError
+        If the device cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from portnn import nn
+    >>> net = nn.Network(nn.Sequential([nn.Affine(3), nn.ReLU()]), 2, rng=0)
+    >>> net(np.zeros((5, 2), dtype=np.float32)).shape
+    (5, 3)
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        input_shape: Shape | int,
+        *,
+        device: str | Backend = "cpu",
+        rng: Stream | int | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.layer = layer
+        self.input_shape = _as_shape(input_shape)
+        self.backend = get_backend(device)
+        self.dtype = _checked_dtype(dtype)
+        self.rng = as_stream(rng)
+        params, state, self.output_shape = layer.init(self.rng.child("init"), self.input_shape)
+        self.params: Tree = self._to_device(params)
+        self.state: Tree = self._to_device(state)
+
+    def _to_device(self, host: Tree) -> Tree:
+        # Rounded on the host, so that every backend gets the same bits.
+        return tree.map(lambda a: self.backend.asarray(a.astype(self.dtype)), host)
+
+    def __call__(self, x: Array) -> Array:
+        """The outputs for a batch, at inference: an array of the network's backend, shape (n, *output_shape).
+
+        ``x`` has shape (n, *input_shape) and may be of any library. uint8 is read as pixels (`functional.as_float`).
+        Values are not looked at; `predict` does that.
+        """
+        return self.layer.apply(self.params, self.state, self._enter(x))
+
+    def _enter(self, x: Array) -> Array:
+        if not self.backend.owns(x):
+            x = self.backend.asarray(x)
+        check_rows(x, self.input_shape)
+        return as_float(x, self.backend.dtype(self.dtype))
+
+    def predict(self, x: Array, batch_size: int = 1024) -> Array:
+        """The outputs for any number of examples: batch by batch, checked, in the library and on the device of ``x``.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
+        """
+        home = backend_of(x) if hasattr(x, "dtype") else self.backend
+        data = x if self.backend.owns(x) else self.backend.asarray(x)
+        check_rows(data, self.input_shape)
+        check_finite(data, self.backend)
+        n = data.shape[0]
+        size = check_batch_size(batch_size, n)
+        y = array_namespace(data).concat([self(data[i : i + size, ...]) for i in range(0, n, size)])
+        return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers are trained."""
+        return sum(_size(leaf) for leaf in tree.leaves(self.params))
+
+    def summary(self) -> str:
+        """A table of the layers with the shape of their outputs and their numbers of parameters."""
+        rows = [("layer", "output", "parameters"), ("input", str(self.input_shape), "")]
+        rows += _summarise(self.layer, self.input_shape, "")[0]
+        rows.append(("total", str(self.output_shape), f"{self.parameter_count:,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+
+    def to(self, device: str | Backend) -> Network:
+        """A copy of the network on another device."""
+        tensors = self._tensors()
+        return self._rebuilt(self.layer, self.input_shape, get_backend(device), self.dtype, self.rng, tensors)
+
+    def _tensors(self) -> dict[str, Array]:
+        return tree.flatten(tree.map(self.backend.to_numpy, {"params": self.params, "state": self.state}))
+
+    @classmethod
+    def _rebuilt(
+        cls, layer: Layer, input_shape: Shape, backend: Backend, dtype: str, rng: Stream, tensors: dict[str, Array]
+    ) -> Network:
+        params, state, output_shape = layer.init(ShapeStream(), input_shape)
+        like = {"params": params, "state": state}
+        host = tree.unflatten(like, tensors)
+        for path, expected in tree.flatten(like).items():
+            if tensors[path].shape != expected.shape:
+                raise ShapeError(f"{path} has shape {tensors[path].shape}; the architecture needs {expected.shape}")
+        net = cls.__new__(cls)
+        net.layer, net.input_shape, net.output_shape = layer, input_shape, output_shape
+        net.backend, net.dtype, net.rng = backend, dtype, rng
+        net.params, net.state = net._to_device(host["params"]), net._to_device(host["state"])
+        return net
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters, state and architecture as one safetensors file, atomically.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be written.
+        ConfigError
+            If a layer has a field that cannot be described.
+        """
+        metadata = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "portnn": version("portnn"),
+            "layer": json.dumps(to_config(self.layer)),
+            "input_shape": json.dumps(self.input_shape),
+            "dtype": self.dtype,
+            "seed": str(self.rng.seed),
+        }
+        write_tensors(path, self._tensors(), metadata)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, device: str | Backend = "cpu", classes: Iterable[type] = ()
+    ) -> Network:
+        """Read what `save` wrote, onto any device.
+
+        Parameters
+        ----------
+        path : path
+        device : str or Backend, default "cpu"
+        classes : iterable of type
+            Layer and initializer classes of your own that the file may name. No other code is run.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, truncated, not a network of portnn, or does not fit its own architecture.
+        """
+        backend = get_backend(device)
+        tensors, metadata = read_tensors(path)
+        name = os.fspath(path)
+        if metadata.get("format") != _FORMAT:
+            raise ModelFileError(f"{name} is a safetensors file, but holds no network of portnn")
+        if metadata.get("format_version") != _FORMAT_VERSION:
+            raise ModelFileError(
+                f"{name} has format version {metadata.get('format_version')}; this portnn reads {_FORMAT_VERSION}"
+            )
+        try:
+            layer = from_config(json.loads(metadata["layer"]), classes)
+            if not isinstance(layer, Layer):
+                raise ConfigError(f"it describes {layer!r}, which is no layer")
+            input_shape = _as_shape(json.loads(metadata["input_shape"]))
+            dtype, rng = _checked_dtype(metadata["dtype"]), Stream(int(metadata["seed"]))
+            return cls._rebuilt(layer, input_shape, backend, dtype, rng, tensors)
+        except (KeyError, ValueError, TypeError, RecursionError, PortnnError) as error:
+            raise ModelFileError(f"{name} does not fit its own description: {error}") from None
+
+
+def _as_shape(shape: Shape | int) -> Shape:
+    axes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not all(isinstance(n, int) and n >= 1 for n in axes):
+        raise ShapeError(f"input_shape must hold positive ints, not {shape!r}")
+    return axes
+
+
+def _checked_dtype(dtype: str) -> str:
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f'dtype must be "float32" or "float64", not {dtype!r}')
+    return dtype
+
+
+def _summarise(layer: Layer, shape: Shape, path: str) -> tuple[list[tuple[str, str, str]], Shape]:
+    if layer.children():
+        rows = []
+        for i, child in enumerate(layer.children()):
+            below, shape = _summarise(child, shape, f"{path}{i}.")
+            rows += below
+        return rows, shape
+    params, _, shape = layer.init(ShapeStream(), shape)
+    count = sum(_size(leaf) for leaf in tree.leaves(params))
+    return [(f"{path[:-1]} {type(layer).__name__}".strip(), str(shape), f"{count:,}")], shape
+
+
+def _size(array: Array) -> int:
+    n = 1
+    for length in array.shape:
+        n *= length
+    return n

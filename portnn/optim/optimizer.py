@@ -1,0 +1,82 @@
+"""What an optimizer is, and how a rule for one array becomes one for a tree."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from array_api_compat import array_namespace
+
+from portnn import tree
+from portnn._typing import Tree
+from portnn.kernels import Dispatched
+
+__all__ = ["Optimizer", "UpdateRule"]
+
+
+class Optimizer(ABC):
+    """A rule that turns parameters and gradients into better parameters: a frozen dataclass without arrays.
+
+    What it remembers is in two places. The slots (running averages and the like) are trees shaped like the parameters.
+    The number of the step stays on the host, and with it everything that depends on it alone: `hyper` turns it
+    into Python floats, which `update` takes. So `update` is a pure function of arrays and floats that a backend
+    can compile once for all steps.
+    """
+
+    @abstractmethod
+    def slots(self, params: Tree) -> tuple[Tree, ...]:
+        """What the rule remembers before the first step."""
+
+    @abstractmethod
+    def hyper(self, step: int) -> Mapping[str, float]:
+        """The floats of step number ``step``, counted from 1."""
+
+    @abstractmethod
+    def update(
+        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: Mapping[str, Any]
+    ) -> tuple[Tree, tuple[Tree, ...]]:
+        """New parameters and slots. The caller gives up the old ones: they may be overwritten."""
+
+    def init(self, params: Tree) -> Tree:
+        """The optimizer's state before the first step: ``{"step": 0, "slots": ...}``."""
+        return {"step": 0, "slots": self.slots(params)}
+
+    def step(self, params: Tree, grads: Tree, opt_state: Tree) -> tuple[Tree, Tree]:
+        """One step: new parameters and optimizer state. The old ones are given up, as in `update`.
+
+        Raises
+        ------
+        ShapeError
+            If gradients and parameters are trees of different structure.
+        """
+        number = opt_state["step"] + 1
+        params, slots = self.update(params, grads, opt_state["slots"], self.hyper(number))
+        return params, {"step": number, "slots": slots}
+
+
+class UpdateRule(Optimizer):
+    """An optimizer that treats every array alike and apart from the others.
+
+    Attributes
+    ----------
+    rule : callable
+        ``rule(p, g, *slots, **hyper) -> (p, *slots)`` for one array; see `portnn.kernels.update_rule`.
+    slot_count : int
+        How many arrays of the shape of ``p`` the rule remembers; they start at 0.
+    """
+
+    rule: ClassVar[Dispatched[..., Any]]
+    slot_count: ClassVar[int]
+
+    def slots(self, params: Tree) -> tuple[Tree, ...]:
+        return tuple(tree.map(lambda p: array_namespace(p).zeros_like(p), params) for _ in range(self.slot_count))
+
+    def update(
+        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: Mapping[str, Any]
+    ) -> tuple[Tree, tuple[Tree, ...]]:
+        rule = type(self).rule
+        new_params, *new_slots = tree.map_unzip(
+            lambda p, g, *s: rule(p, g, *s, **hyper), 1 + self.slot_count, params, grads, *slots
+        )
+        return new_params, tuple(new_slots)

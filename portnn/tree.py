@@ -1,0 +1,136 @@
+"""Map over, flatten and rebuild trees: nested dicts and tuples whose leaves are arrays.
+
+Parameters, layer state, gradients and optimizer state are all such trees. Nothing else is a
+container: a list is a leaf.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from portnn._typing import Tree
+from portnn.errors import ShapeError
+
+__all__ = ["flatten", "leaves", "map", "map_unzip", "unflatten"]
+
+
+def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
+    """Apply ``function`` to the leaves of one tree, or of several trees of equal structure.
+
+    Raises
+    ------
+    ShapeError
+        If the trees differ in structure; the sentence names the first place where they do.
+
+    Examples
+    --------
+    >>> map(lambda a, b: a + b, {"w": 1, "b": (2, 3)}, {"w": 10, "b": (20, 30)})
+    {'w': 11, 'b': (22, 33)}
+    """
+    for other in rest:
+        difference = _difference(tree, other, "")
+        if difference:
+            raise ShapeError(f"the trees differ {difference}")
+    return _map(function, tree, rest)
+
+
+def _map(function: Callable[..., Any], tree: Tree, rest: tuple[Tree, ...]) -> Tree:
+    if isinstance(tree, dict):
+        return {key: _map(function, value, tuple(t[key] for t in rest)) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(_map(function, value, tuple(t[i] for t in rest)) for i, value in enumerate(tree))
+    return function(tree, *rest)
+
+
+def _difference(a: Tree, b: Tree, path: str) -> str | None:
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        pairs: Any = ((key, a[key], b[key]) for key in a)
+    elif isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        pairs = ((i, x, y) for i, (x, y) in enumerate(zip(a, b, strict=True)))
+    elif isinstance(a, dict | tuple) or isinstance(b, dict | tuple):
+        where = f"at {path!r}" if path else "at the top"
+        return f"{where}: {_describe(a)} against {_describe(b)}"
+    else:
+        return None
+    for key, x, y in pairs:
+        difference = _difference(x, y, _join(path, key))
+        if difference:
+            return difference
+    return None
+
+
+def _describe(tree: Tree) -> str:
+    if isinstance(tree, dict):
+        return f"a dict with keys {sorted(tree)}"
+    if isinstance(tree, tuple):
+        return f"a tuple of {len(tree)}"
+    return f"a leaf of type {type(tree).__name__}"
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def map_unzip(function: Callable[..., tuple[Any, ...]], width: int, tree: Tree, *rest: Tree) -> tuple[Tree, ...]:
+    """Like `map`, for a function that returns ``width`` values a leaf: gives ``width`` trees.
+
+    >>> map_unzip(lambda a: (a, a * a), 2, {"w": 2, "b": (3,)})
+    ({'w': 2, 'b': (3,)}, {'w': 4, 'b': (9,)})
+    """
+    rows: list[tuple[Any, ...]] = []
+    map(lambda *values: rows.append(function(*values)), tree, *rest)
+    return tuple(_rebuild(tree, [row[i] for row in rows]) for i in range(width))
+
+
+def _rebuild(like: Tree, values: list[Any]) -> Tree:
+    remaining = iter(values)
+    return _map(lambda _: next(remaining), like, ())
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves, in the order of dict insertion and tuple position.
+
+    >>> leaves({"w": 1, "b": (2, 3)})
+    [1, 2, 3]
+    """
+    return list(flatten(tree).values())
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """The leaves under their dotted paths.
+
+    >>> flatten(({"w": 1, "b": 2}, {}))
+    {'0.w': 1, '0.b': 2}
+    """
+    return dict(_walk(tree, ""))
+
+
+def _walk(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        items: Any = tree.items()
+    elif isinstance(tree, tuple):
+        items = enumerate(tree)
+    else:
+        yield path, tree
+        return
+    for key, value in items:
+        yield from _walk(value, _join(path, key))
+
+
+def unflatten(like: Tree, flat: Mapping[str, Any]) -> Tree:
+    """The inverse of `flatten`: a tree of the structure of ``like`` with the leaves of ``flat``.
+
+    Raises
+    ------
+    ShapeError
+        If a path of ``like`` is not in ``flat``, or the other way round.
+
+    Examples
+    --------
+    >>> unflatten(({"w": 0, "b": 0}, {}), {"0.b": 2, "0.w": 1})
+    ({'w': 1, 'b': 2}, {})
+    """
+    expected = flatten(like)
+    for paths, word in ((expected.keys() - flat.keys(), "missing"), (flat.keys() - expected.keys(), "not expected")):
+        if paths:
+            raise ShapeError(f"{word} in the tree: {', '.join(sorted(paths))}")
+    return _rebuild(like, [flat[path] for path in expected])
