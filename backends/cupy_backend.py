@@ -156,7 +156,7 @@ def _smoke_test(cupy: Any, cuda: int) -> str | None:
         cupy.RawKernel(_PROBE_KERNEL, "portnn_probe")((1,), (1,), (x,))
         (x * 2).get()
     except Exception as error:  # compiler, driver and header problems have no common type
-        return f"a test kernel could not be compiled and run; CUDA's headers may be missing: {toolkit} ({_sentence(error)})"
+        return f"a test kernel does not compile and run; CUDA's headers may be missing: {toolkit} ({_sentence(error)})"
     try:
         (cupy.reshape(x, (2, 2)) @ cupy.reshape(x, (2, 2))).get()
     except Exception as error:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
 
-from portnn.backend import Backend, Memory, Status
+from portnn.backend import Backend, Status
 from portnn.errors import BackendError
+from portnn.kernels import Kernel
+
+from .numpy_kernels import KERNELS
 
 
 class NumpyBackend(Backend):
@@ -32,6 +36,10 @@ class NumpyBackend(Backend):
     def from_array(cls, array: Any) -> NumpyBackend:
         return cls()
 
+    @classmethod
+    def kernels(cls) -> Mapping[str, Kernel]:
+        return KERNELS
+
     def owns(self, array: Any) -> bool:
         return isinstance(array, np.ndarray | np.generic)
 
@@ -45,6 +53,3 @@ class NumpyBackend(Backend):
 
     def copy(self, array: Any) -> Any:
         return np.array(array)
-
-    def memory(self) -> Memory:
-        return Memory(None, None)

@@ -5,17 +5,17 @@ and JAX arrays alike.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from portnn import data, errors, functional, losses, metrics, nn, optim, random, training, tree
-from portnn.backend import available_backends, backend_of, get_backend
-from portnn.nn import Network
-from portnn.training import Trainer
+if TYPE_CHECKING:
+    from portnn import data, errors, functional, gradcheck, kernels, losses, metrics, nn, optim, random, training, tree
+    from portnn.backend import available_backends, backend_of, get_backend
+    from portnn.nn import Network
+    from portnn.training import Trainer
 
 __all__ = [
     "Network",
     "Trainer",
-    "__version__",
     "available_backends",
     "backend_of",
     "data",
@@ -23,6 +23,7 @@ __all__ = [
     "functional",
     "get_backend",
     "gradcheck",
+    "kernels",
     "losses",
     "metrics",
     "nn",
@@ -32,11 +33,25 @@ __all__ = [
     "tree",
 ]
 
+_HOMES = {
+    "Network": "portnn.nn",
+    "Trainer": "portnn.training",
+    "available_backends": "portnn.backend",
+    "backend_of": "portnn.backend",
+    "get_backend": "portnn.backend",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Asking for installed versions and loading what only tests use would slow every import down.
+    """Load a room when it is entered (PEP 562): ``import portnn`` alone stays cheap."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return import_module(f"portnn.{name}")
     if name == "__version__":
         return import_module("importlib.metadata").version("portnn")
-    if name == "gradcheck":
-        return import_module("portnn.gradcheck").gradcheck
     raise AttributeError(f"module 'portnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

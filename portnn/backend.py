@@ -11,7 +11,6 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from portnn._typing import Array, DType, Namespace
@@ -164,6 +163,8 @@ class _Broken:
 @functools.cache
 def _discover() -> Mapping[str, type[Backend] | _Broken]:
     """Every advertised backend class by name, in the order of the names."""
+    from importlib.metadata import entry_points  # 20 ms, and not needed for every use of portnn
+
     found: dict[str, type[Backend] | _Broken] = {}
     for entry in sorted(entry_points(group="portnn.backends"), key=lambda e: e.name):
         try:
@@ -204,7 +205,9 @@ def get_backend(device: str | Backend = "cpu") -> Backend:
         if not isinstance(entry, _Broken) and name in entry.aliases:
             name = entry.name
     if not classes:
-        raise BackendError("no backend is registered: portnn must be installed, not only on the path (pip install -e .)")
+        raise BackendError(
+            "no backend is registered: portnn must be installed, not only on the path (pip install -e .)"
+        )
     if name not in classes:
         aliases = [alias for entry in classes.values() if not isinstance(entry, _Broken) for alias in entry.aliases]
         raise BackendError(f"unknown device {device!r}; known are {', '.join(sorted([*aliases, *classes]))}")
@@ -242,5 +245,7 @@ def backend_of(array: Array) -> Backend:
     """
     entry = backend_class_of(type(array))
     if entry is None:
-        raise BackendError(f"no registered backend knows arrays of type {type(array).__module__}.{type(array).__name__}")
+        raise BackendError(
+            f"no registered backend knows arrays of type {type(array).__module__}.{type(array).__name__}"
+        )
     return entry.from_array(array)

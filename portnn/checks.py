@@ -5,7 +5,7 @@ the device; they run once a call of ``fit``, ``evaluate`` or ``predict``, not on
 """
 
 import math
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
@@ -28,7 +28,7 @@ __all__ = [
 TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers"]
 
 
-def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
     """Raise ConfigError unless ``low <= value < high``; with ``open_low``, unless ``low < value < high``.
 
     >>> check_number("beta1", 1.5, 0, 1)
@@ -41,7 +41,7 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
         raise ConfigError(f"{name} must be a number in {interval}, not {value!r}")
 
 
-def check_count(name: str, value: int) -> None:
+def check_count(name: str, value: Any) -> None:
     """Raise ConfigError unless ``value`` is a positive int."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{name} must be a positive int, not {value!r}")
@@ -88,7 +88,9 @@ def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: 
     xp = array_namespace(target)
     if kind == "classes" and target.ndim == 1:
         if len(output_shape) != 1:
-            raise ShapeError(f"class numbers need a network with one axis of scores, not of output shape {output_shape}")
+            raise ShapeError(
+                f"class numbers need a network with one axis of scores, not of output shape {output_shape}"
+            )
         if not xp.isdtype(target.dtype, "integral"):
             raise DataError(f"{what} has dtype {target.dtype}; class numbers must be integers (or one-hot rows)")
         _check_range(target, 0, output_shape[0] - 1, f"the class numbers in {what}")

@@ -68,4 +68,5 @@ def _blas_line() -> str:
     if info["library"] is None:
         return "BLAS of NumPy: unknown to threadpoolctl"
     pinned = ", pinned by OPENBLAS_CORETYPE" if info["pinned"] else ""
-    return f"BLAS of NumPy: {info['library']} {info['version']}, kernel {info['kernel']}{pinned}, {info['threads']} threads"
+    name = f"{info['library']} {info['version']}"
+    return f"BLAS of NumPy: {name}, kernel {info['kernel']}{pinned}, {info['threads']} threads"

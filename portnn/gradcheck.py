@@ -112,7 +112,9 @@ def _directions(point: tuple[Tree, ...], grads: Tree, rng: Stream, backend: Back
         if g is None or not _is_float(a):
             return None
         if g.shape != a.shape or g.dtype != a.dtype:
-            raise GradientError(f"the gradient is {g.dtype} of shape {g.shape}, its argument {a.dtype} of shape {a.shape}")
+            raise GradientError(
+                f"the gradient is {g.dtype} of shape {g.shape}, its argument {a.dtype} of shape {a.shape}"
+            )
         return backend.asarray(_draw(rng.child("direction", number), a))
 
     expanded = tuple(tree.map(lambda _: None, a) if g is None else g for a, g in zip(point, grads, strict=True))

@@ -35,30 +35,31 @@ class Kernel:
     Parameters
     ----------
     function : callable
-        Has the portable function's name of parameters and defaults, in the same order.
+        Has the parameters of the portable function: the same names, kinds and defaults.
     dtypes : frozenset of dtype
-        Dtypes, as the library has them, of the first array; empty accepts every one.
+        Dtypes, as the library has them; every array argument must have the same one of them. Empty accepts all.
     ndims : tuple of int
         Numbers of dimensions of the first array; empty accepts every one.
-    contiguous : callable, optional
-        Says whether one array is laid out as the twin needs it; every array argument is asked.
+    layout : callable, optional
+        Says of one array whether it lies in memory as the twin needs it; every array argument is asked.
     """
 
     function: Callable[..., Any]
     dtypes: frozenset[DType] = frozenset()
     ndims: tuple[int, ...] = ()
-    contiguous: Callable[[Array], bool] | None = None
+    layout: Callable[[Array], bool] | None = None
 
     def accepts(self, args: tuple[Any, ...]) -> bool:
         """Whether the twin takes these positional arguments."""
         first = args[0]
-        if self.dtypes and first.dtype not in self.dtypes:
-            return False
         if self.ndims and first.ndim not in self.ndims:
             return False
-        if self.contiguous is None:
-            return True
-        return all(self.contiguous(a) for a in args if type(a) is type(first))
+        if self.dtypes and first.dtype not in self.dtypes:
+            return False
+        arrays = [a for a in args if type(a) is type(first)]
+        if self.dtypes and any(a.dtype != first.dtype for a in arrays):
+            return False
+        return self.layout is None or all(self.layout(a) for a in arrays)
 
 
 class Dispatched(Protocol, Generic[P, R]):
@@ -112,7 +113,7 @@ def _register(function: Callable[P, R], kind: Literal["differentiable", "update_
 
 
 @functools.cache
-def _twin(name: str, array_type: type) -> Kernel | None:
+def _twin(name: str, array_type: Any) -> Kernel | None:
     backend = backend_class_of(array_type)
     kernel = backend.kernels().get(name) if backend else None
     if kernel is not None:

@@ -6,9 +6,8 @@ A loss object wraps one function of `portnn.functional`, which gives a value for
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from array_api_compat import array_namespace, device
 
@@ -30,13 +29,13 @@ class Loss(ABC):
         What `portnn.checks.check_target` lets through.
     """
 
-    function: ClassVar[Callable[[Array, Array], tuple[Array, Backward]]]
+    function: ClassVar[Any]
     targets: ClassVar[TargetKind]
 
     def __call__(self, prediction: Array, target: Array) -> tuple[Array, Backward]:
         """The mean loss, a 0-d array, and its pullback ``backward(dloss=1.0) -> dprediction``."""
         xp = array_namespace(prediction)
-        values, pullback = type(self).function(prediction, target)
+        values, pullback = self.function(prediction, target)
         n = values.shape[0]
 
         def backward(dloss: float | Array = 1.0) -> Array:

@@ -11,7 +11,7 @@ import math
 import os
 import struct
 import zlib
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     name = os.fspath(path)
     try:
         with gzip.open(name, "rb") if name.endswith(".gz") else open(name, "rb") as file:
-            return _read(file, name)
+            return _read(cast(BinaryIO, file), name)
     except FileNotFoundError:
         raise DataError(f"{name}: there is no such file") from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -47,7 +47,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise DataError(f"{name} cannot be read: {error.strerror or error}") from None
 
 
-def _read(file: IO[bytes], name: str) -> NDArray[Any]:
+def _read(file: BinaryIO, name: str) -> NDArray[Any]:
     magic = _read_up_to(file, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
         raise DataError(f"{name} is no idx file: it begins with {magic.hex(' ') or 'nothing'}")
@@ -60,7 +60,9 @@ def _read(file: IO[bytes], name: str) -> NDArray[Any]:
     content = _read_up_to(file, expected + 1)
     if len(content) != expected:
         state = "truncated" if len(content) < expected else "too long"
-        raise DataError(f"{name} is {state}: shape {shape} needs {expected:,} bytes, it has {_count(content, expected)}")
+        raise DataError(
+            f"{name} is {state}: shape {shape} needs {expected:,} bytes, it has {_count(content, expected)}"
+        )
     try:
         return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
     except ValueError as error:  # an empty array with axes beyond what NumPy can index
@@ -71,7 +73,7 @@ def _count(content: bytearray, expected: int) -> str:
     return f"{len(content):,}" if len(content) < expected else "more"
 
 
-def _read_up_to(file: IO[bytes], size: int) -> bytearray:
+def _read_up_to(file: BinaryIO, size: int) -> bytearray:
     """``file.read(size)`` in pieces: a single large read would allocate all that a damaged header claims."""
     content = bytearray()
     while len(content) < size and (piece := file.read(min(_CHUNK, size - len(content)))):

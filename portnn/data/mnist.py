@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -30,8 +29,6 @@ _MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 _TIMEOUT = (3.0, 30.0)  # seconds to connect, and between two pieces of an answer
-
-_log = logging.getLogger("portnn")
 
 
 class MissingDataError(DataError):
@@ -62,7 +59,6 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
             return _load(paths)
         if data_dir:
             raise MissingDataError(f"no MNIST in {where}: {', '.join(_FILES)} (plain or .gz) are expected there")
-        _log.info("no MNIST in PORTNN_DATA_DIR=%s", where)
     return _load(_fetch())
 
 
@@ -70,7 +66,12 @@ def _find(folder: Path) -> dict[str, Path] | None:
     """Paths of the four files; None if none of them is there."""
     found: dict[str, Path] = {}
     for name in _FILES:
-        for candidate in (folder / name, folder / f"{name}.gz", folder / "mnist" / name, folder / "mnist" / f"{name}.gz"):
+        for candidate in (
+            folder / name,
+            folder / f"{name}.gz",
+            folder / "mnist" / name,
+            folder / "mnist" / f"{name}.gz",
+        ):
             if candidate.is_file():
                 found.setdefault(name, candidate)
     missing = [name for name in _FILES if name not in found]

@@ -50,7 +50,8 @@ def from_config(config: Any, classes: Iterable[type] = ()) -> Any:
 def _own_classes() -> dict[str, type]:
     from portnn import nn
 
-    return {name: value for name in nn.__all__ if is_dataclass(value := getattr(nn, name))}
+    members = {name: getattr(nn, name) for name in nn.__all__}
+    return {name: member for name, member in members.items() if isinstance(member, type) and is_dataclass(member)}
 
 
 def _build(config: Any, known: Mapping[str, type]) -> Any:

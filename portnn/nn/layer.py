@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from portnn._typing import Array, Backward, Shape, Tree
@@ -54,9 +53,15 @@ class Layer(ABC):
 
 
 class Parameterless(Layer):
-    """A layer around one function of `portnn.functional` that keeps the shape and has nothing to train."""
+    """A layer around one function of `portnn.functional` that keeps the shape and has nothing to train.
 
-    function: ClassVar[Callable[[Array], tuple[Array, Backward]]]
+    Attributes
+    ----------
+    function : callable
+        ``function(x) -> (y, backward)``, as a static method.
+    """
+
+    function: ClassVar[Any]
 
     def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
         return {}, (), input_shape
@@ -64,7 +69,7 @@ class Parameterless(Layer):
     def forward(
         self, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None
     ) -> tuple[Array, Tree, Backward]:
-        y, pullback = type(self).function(x)
+        y, pullback = self.function(x)
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, Tree]:
             return (pullback(dy) if input_grad else None), {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from importlib.metadata import version
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -163,6 +163,8 @@ class Network:
         ConfigError
             If a layer has a field that cannot be described.
         """
+        from importlib.metadata import version
+
         metadata = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
@@ -212,7 +214,7 @@ class Network:
             raise ModelFileError(f"{name} does not fit its own description: {error}") from None
 
 
-def _as_shape(shape: Shape | int) -> Shape:
+def _as_shape(shape: Any) -> Shape:
     axes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not all(isinstance(n, int) and n >= 1 for n in axes):
         raise ShapeError(f"input_shape must hold positive ints, not {shape!r}")

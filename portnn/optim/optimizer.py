@@ -10,7 +10,6 @@ from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Tree
-from portnn.kernels import Dispatched
 
 __all__ = ["Optimizer", "UpdateRule"]
 
@@ -61,12 +60,13 @@ class UpdateRule(Optimizer):
     Attributes
     ----------
     rule : callable
-        ``rule(p, g, *slots, **hyper) -> (p, *slots)`` for one array; see `portnn.kernels.update_rule`.
+        ``rule(p, g, *slots, **hyper) -> (p, *slots)`` for one array, as a static method; see
+        `portnn.kernels.update_rule`.
     slot_count : int
         How many arrays of the shape of ``p`` the rule remembers; they start at 0.
     """
 
-    rule: ClassVar[Dispatched[..., Any]]
+    rule: ClassVar[Any]
     slot_count: ClassVar[int]
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
@@ -75,7 +75,7 @@ class UpdateRule(Optimizer):
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: Mapping[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
-        rule = type(self).rule
+        rule = self.rule
         new_params, *new_slots = tree.map_unzip(
             lambda p, g, *s: rule(p, g, *s, **hyper), 1 + self.slot_count, params, grads, *slots
         )

@@ -93,7 +93,17 @@ class Momentum(UpdateRule):
 
 @update_rule
 def adam(
-    p: Array, g: Array, m: Array, v: Array, *, lr: float, beta1: float, beta2: float, eps: float, bias1: float, bias2: float
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    bias1: float,
+    bias2: float,
 ) -> tuple[Array, Array, Array]:
     """Algorithm 1 of Kingma and Ba, with ``bias1 = 1 - beta1^t`` and ``bias2 = 1 - beta2^t``."""
     xp = array_namespace(p)
