@@ -100,7 +100,8 @@ def _register(function: Callable[P, R], kind: Literal["differentiable", "update_
 
     @functools.wraps(function)
     def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
-        kernel = _twin(name, type(args[0])) if args else None
+        array_type: Any = type(args[0]) if args else None
+        kernel = _twin(name, array_type) if args else None
         if kernel is not None and _twins_on.get() and kernel.accepts(args):
             return cast(R, kernel.function(*args, **kwargs))
         return function(*args, **kwargs)

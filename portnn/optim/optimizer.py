@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
@@ -20,7 +19,7 @@ class Optimizer(ABC):
     What it remembers is in two places. The slots (running averages and the like) are trees shaped like the parameters.
     The number of the step stays on the host, and with it everything that depends on it alone: `hyper` turns it
     into Python floats, which `update` takes. So `update` is a pure function of arrays and floats that a backend
-    can compile once for all steps.
+    can compile once for all steps. What does not change from step to step is a field of the dataclass.
     """
 
     @abstractmethod
@@ -28,12 +27,12 @@ class Optimizer(ABC):
         """What the rule remembers before the first step."""
 
     @abstractmethod
-    def hyper(self, step: int) -> Mapping[str, float]:
-        """The floats of step number ``step``, counted from 1."""
+    def hyper(self, step: int) -> dict[str, float]:
+        """What depends on the number of the step, counted from 1: Python floats."""
 
     @abstractmethod
     def update(
-        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: Mapping[str, Any]
+        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
         """New parameters and slots. The caller gives up the old ones: they may be overwritten."""
 
@@ -61,7 +60,8 @@ class UpdateRule(Optimizer):
     ----------
     rule : callable
         ``rule(p, g, *slots, **hyper) -> (p, *slots)`` for one array, as a static method; see
-        `portnn.kernels.update_rule`.
+        `portnn.kernels.update_rule`. Its keywords are the fields of the dataclass and what `hyper` gives; where
+        a name is in both, `hyper` wins.
     slot_count : int
         How many arrays of the shape of ``p`` the rule remembers; they start at 0.
     """
@@ -73,10 +73,12 @@ class UpdateRule(Optimizer):
         return tuple(tree.map(lambda p: array_namespace(p).zeros_like(p), params) for _ in range(self.slot_count))
 
     def update(
-        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: Mapping[str, Any]
+        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
-        rule = self.rule
+        # Fields stay Python floats also in a compiled step. As arguments they would become float32 there, and
+        # 1 - beta2 of Adam wrong by 5e-5.
+        rule, keywords = self.rule, vars(self) | hyper
         new_params, *new_slots = tree.map_unzip(
-            lambda p, g, *s: rule(p, g, *s, **hyper), 1 + self.slot_count, params, grads, *slots
+            lambda p, g, *s: rule(p, g, *s, **keywords), 1 + self.slot_count, params, grads, *slots
         )
         return new_params, tuple(new_slots)

@@ -201,7 +201,7 @@ class Trainer:
     def _run_step(self, data: tuple[Array, Array], index: Array) -> Array:
         net = self.network
         self.step += 1
-        hyper = {"step": self.step, "optimizer": dict(self.optimizer.hyper(self.step))}
+        hyper = {"step": self.step, "optimizer": self.optimizer.hyper(self.step)}
         net.params, net.state, self._slots, loss = self._compiled(
             net.params, net.state, self._slots, (*data, index), hyper
         )

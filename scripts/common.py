@@ -1,0 +1,62 @@
+"""What the scripts share: how errors are shown, and where results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from portnn.data import Dataset, load_digits, load_mnist
+from portnn.data.mnist import MissingDataError
+from portnn.errors import PortnnError
+from portnn.storage import write_atomically
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a script's main function: portnn's errors become one sentence on standard error and exit code 2."""
+    try:
+        code = main()
+    except PortnnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code or 0)
+
+
+def load_images(name: str, data_dir: str | None) -> Dataset:
+    """MNIST, the small digits of scikit-learn, or ("auto") MNIST if it can be had and the digits if not."""
+    if name == "digits":
+        return load_digits()
+    try:
+        return load_mnist(data_dir)
+    except MissingDataError as error:
+        if name == "mnist" or data_dir:
+            raise
+        print(f"NOTE: {error}. Training on the 1,797 digits of scikit-learn instead.", flush=True)
+        return load_digits()
+
+
+def check_writable(path: str | None) -> None:
+    """Raise before hours of work, not after them, if a result could not be written."""
+    if path is None:
+        return
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise PortnnError(f"{path} cannot be written: there is no folder {folder}")
+    if Path(path).is_dir():
+        raise PortnnError(f"{path} cannot be written: it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise PortnnError(f"{path} cannot be written: no permission to write into {folder}")
+
+
+def write_json(path: str, content: dict[str, Any]) -> None:
+    """Write results as JSON, whole or not at all."""
+    try:
+        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    except OSError as error:
+        raise PortnnError(f"{path} cannot be written: {error.strerror or error}") from error
