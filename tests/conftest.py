@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+
+import pytest
+from lanes import USABLE, USABLE64, open_lane
+
+from portnn.backend import Backend
+
+
+@pytest.fixture(params=USABLE)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every usable backend in turn; see `lanes`."""
+    with open_lane(request.param) as lane:
+        yield lane
+
+
+@pytest.fixture(params=USABLE64)
+def backend64(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every usable backend that has float64."""
+    with open_lane(request.param) as lane:
+        yield lane
+
+
+PAIRS = [(name, "float32") for name in USABLE] + [(name, "float64") for name in USABLE64]
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def typed(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, str]]:
+    """Every usable backend with every dtype that it has: ``backend, dtype = typed``."""
+    name, dtype = request.param
+    with open_lane(name) as lane:
+        yield lane, dtype

@@ -1,0 +1,137 @@
+"""One table for each family of members. The generic tests run over them; a member that is in none fails `test_api`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from portnn import functional, losses, nn, optim
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class FunctionCase:
+    """``make(rng, n)`` gives the arguments for a batch of n: float64, away from kinks; ``fixed`` are not differentiated."""
+
+    function: Any
+    make: Callable[[Rng, int], tuple[Any, ...]]
+    fixed: Callable[[Rng, int], tuple[Any, ...]] = lambda rng, n: ()
+    #: Which of the arguments have the batch as their first axis.
+    batched: tuple[bool, ...] = (True,)
+
+    def arguments(self, n: int, seed: int = 0) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        rng = np.random.default_rng(seed)
+        return self.make(rng, n), self.fixed(rng, n)
+
+
+def normal(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (rng.normal(size=(n, *shape)),)
+
+
+def away_from_zero(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (rng.choice([-1.0, 1.0], size=(n, *shape)) * rng.uniform(0.1, 2.0, size=(n, *shape)),)
+
+
+def labels(classes: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (rng.integers(0, classes, size=n),)
+
+
+def one_hot(classes: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (np.eye(classes)[rng.integers(0, classes, size=n)],)
+
+
+def soft(classes: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (rng.dirichlet(np.ones(classes), size=n),)
+
+
+def probabilities(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (rng.uniform(size=(n, *shape)),)
+
+
+FUNCTIONS = {
+    "affine": FunctionCase(
+        functional.affine,
+        lambda rng, n: (rng.normal(size=(n, 4)), rng.normal(size=(4, 3)), rng.normal(size=3)),
+        batched=(True, False, False),
+    ),
+    "relu": FunctionCase(functional.relu, away_from_zero(5)),
+    "sigmoid": FunctionCase(functional.sigmoid, normal(2, 3)),
+    "tanh": FunctionCase(functional.tanh, normal(2, 3)),
+    "softmax": FunctionCase(functional.softmax, normal(5)),
+    "softmax_cross_entropy": FunctionCase(functional.softmax_cross_entropy, normal(4), labels(4)),
+    "softmax_cross_entropy-one_hot": FunctionCase(functional.softmax_cross_entropy, normal(4), one_hot(4)),
+    "softmax_cross_entropy-soft": FunctionCase(functional.softmax_cross_entropy, normal(4), soft(4)),
+    "sigmoid_cross_entropy": FunctionCase(functional.sigmoid_cross_entropy, away_from_zero(2, 3), probabilities(2, 3)),
+    "half_squared_error": FunctionCase(functional.half_squared_error, normal(2, 3), normal(2, 3)),
+}
+
+#: Functions that say how data enter; they have no gradient and tests of their own.
+NOT_DIFFERENTIABLE = {"as_float", "take_rows"}
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    layer: nn.Layer
+    input_shape: tuple[int, ...]
+
+
+MLP = nn.Sequential([nn.Flatten(), nn.Affine(6), nn.Tanh(), nn.Affine(3)])
+
+LAYERS = {
+    "Affine": LayerCase(nn.Affine(3), (4,)),
+    "Flatten": LayerCase(nn.Flatten(), (2, 3)),
+    "Flatten-scalar": LayerCase(nn.Flatten(), ()),
+    "ReLU": LayerCase(nn.ReLU(), (4,)),
+    "Sigmoid": LayerCase(nn.Sigmoid(), (2, 3)),
+    "Tanh": LayerCase(nn.Tanh(), (4,)),
+    "Sequential": LayerCase(MLP, (2, 2)),
+    "Sequential-empty": LayerCase(nn.Sequential([]), (4,)),
+    "Sequential-nested": LayerCase(nn.Sequential([nn.Sigmoid(), MLP, nn.Sequential([nn.Affine(2)])]), (2, 2)),
+}
+
+
+@dataclass(frozen=True)
+class LossCase:
+    loss: losses.Loss
+    prediction: Callable[[Rng, int], tuple[Any, ...]]
+    target: Callable[[Rng, int], tuple[Any, ...]]
+
+
+LOSSES = {
+    "SoftmaxCrossEntropy": LossCase(losses.SoftmaxCrossEntropy(), normal(4), labels(4)),
+    "SoftmaxCrossEntropy-one_hot": LossCase(losses.SoftmaxCrossEntropy(), normal(4), one_hot(4)),
+    "SigmoidCrossEntropy": LossCase(losses.SigmoidCrossEntropy(), away_from_zero(3), probabilities(3)),
+    "HalfSquaredError": LossCase(losses.HalfSquaredError(), normal(2, 3), normal(2, 3)),
+}
+
+OPTIMIZERS: dict[str, optim.Optimizer] = {
+    "SGD": optim.SGD(lr=0.1),
+    "Momentum": optim.Momentum(lr=0.05, alpha=0.8),
+    "Adam": optim.Adam(lr=0.1),
+}
+
+
+@dataclass(frozen=True)
+class InitializerCase:
+    """Mean and standard deviation that a weight of shape (300, 200) must have, and the bounds of its values."""
+
+    initializer: nn.Initializer
+    mean: float
+    std: float
+    bound: float = np.inf
+
+
+INITIALIZERS = {
+    "Zeros": InitializerCase(nn.Zeros(), 0.0, 0.0, 0.0),
+    "Constant": InitializerCase(nn.Constant(0.25), 0.25, 0.0, 0.25),
+    "Normal": InitializerCase(nn.Normal(mean=1.0, std=0.5), 1.0, 0.5),
+    "Uniform": InitializerCase(nn.Uniform(-0.5, 0.5), 0.0, 1 / np.sqrt(12), 0.5),
+    "HeNormal": InitializerCase(nn.HeNormal(), 0.0, np.sqrt(2 / 300)),
+    "HeUniform": InitializerCase(nn.HeUniform(), 0.0, np.sqrt(2 / 300), np.sqrt(6 / 300)),
+    "GlorotNormal": InitializerCase(nn.GlorotNormal(), 0.0, np.sqrt(2 / 500)),
+    "GlorotUniform": InitializerCase(nn.GlorotUniform(), 0.0, np.sqrt(2 / 500), np.sqrt(6 / 500)),
+}

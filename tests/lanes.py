@@ -1,0 +1,81 @@
+"""The lanes that the suite runs in: a backend each, adversarial ones among them.
+
+A *lane* is a backend together with the way in which tests put arrays on it. ``strict:device1`` stands for a GPU: an array
+that strays to the host, or meets one of another device, raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from portnn_backends.numpy_backend import NumpyBackend
+
+from portnn.backend import Backend, available_backends, get_backend
+
+NAMES = ("numpy", "numpy-readonly", "strict:device1", "strict:no_x64", "torch", "jax", "jax-x64", "cupy")
+WITHOUT_FLOAT64 = ("strict:no_x64", "jax")
+
+
+def library_of(name: str) -> str:
+    return name.partition(":")[0].partition("-")[0]
+
+
+STATUS = available_backends()
+#: What the suite runs over; `test_backends` skips once, with the reason, for each library that is not usable.
+USABLE = tuple(name for name in NAMES if STATUS[library_of(name)].usable)
+USABLE64 = tuple(name for name in USABLE if name not in WITHOUT_FLOAT64)
+
+
+class ReadOnlyNumpy(NumpyBackend):
+    """NumPy whose arrays refuse to be written to: code that changes its input fails."""
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        array = np.array(super().asarray(x, dtype))
+        array.flags.writeable = False
+        return array
+
+    def copy(self, array: Any) -> Any:
+        return self.asarray(array)
+
+
+@contextmanager
+def open_lane(name: str) -> Iterator[Backend]:
+    if name == "numpy-readonly":
+        yield ReadOnlyNumpy()
+    elif name == "jax-x64":
+        import jax
+
+        with jax.enable_x64(True):
+            yield get_backend("jax")
+    elif library_of(name) == "strict":
+        import array_api_strict
+
+        with array_api_strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False):
+            yield get_backend(name)
+    else:
+        yield get_backend(name)
+
+
+@contextmanager
+def host_closed(backend: Backend) -> Iterator[None]:
+    """Inside, an array of array-api-strict that is turned into a number or taken to the host raises."""
+    import array_api_strict
+
+    array_type = type(array_api_strict.zeros(1))
+
+    def refuse(name: str) -> Any:
+        def method(*_: Any, **__: Any) -> Any:
+            raise AssertionError(f"{name} of a device array: this waits for the device, or leaves it")
+
+        return method
+
+    names = ["__float__", "__int__", "__bool__", "__index__", "__complex__", "__dlpack__", "__array__", "to_device"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            if hasattr(array_type, name):
+                patch.setattr(array_type, name, refuse(name))
+        yield

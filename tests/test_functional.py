@@ -1,0 +1,150 @@
+"""Generic tests over the table of functions."""
+
+import numpy as np
+import pytest
+from families import FUNCTIONS, FunctionCase
+from helpers import assert_close, assert_equal, assert_here, get, put
+
+from portnn import functional, get_backend
+from portnn.backend import Backend
+from portnn.gradcheck import gradcheck
+
+REFERENCE = get_backend("numpy")
+all_functions = pytest.mark.parametrize("case", FUNCTIONS.values(), ids=FUNCTIONS)
+
+
+def run(case: FunctionCase, backend: Backend, dtype: str, n: int = 5):
+    """Value, gradients (a tuple) and pullback on a backend, for a fixed random gradient of the value."""
+    args, fixed = (put(backend, part, dtype) for part in case.arguments(n))
+    y, backward = case.function(*args, *fixed)
+    dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), dtype)
+    grads = backward(dy)
+    return y, grads if isinstance(grads, tuple) else (grads,), backward, dy
+
+
+@all_functions
+def test_gradient_is_the_derivative(case, backend64):
+    args, fixed = (put(backend64, part, "float64") for part in case.arguments(4))
+    gradcheck(lambda *a: case.function(*a, *fixed), *args)
+
+
+@all_functions
+def test_pullback_is_linear(case, backend64):
+    y, _, backward, dy = run(case, backend64, "float64")
+    other = put(backend64, np.random.default_rng(2).normal(size=tuple(y.shape)), "float64")
+    together, first, second = (
+        get(backend64, g if isinstance(g, tuple) else (g,))
+        for g in (backward(2.0 * dy - other), backward(dy), backward(other))
+    )
+    assert_close(together, tuple(2.0 * a - b for a, b in zip(first, second, strict=True)), "float64")
+
+
+@all_functions
+def test_dtype_device_and_values_on_every_backend(case, typed):
+    backend, dtype = typed
+    y, grads, _, _ = run(case, backend, dtype)
+    assert_here(backend, dtype, (y, grads))
+    with_numpy = run(case, REFERENCE, "float64")
+    assert_close(get(backend, (y, grads)), (with_numpy[0], with_numpy[1]), dtype)
+
+
+@all_functions
+def test_backward_twice_and_nothing_is_changed(case, backend):
+    args, fixed = (put(backend, part, "float32") for part in case.arguments(5))
+    before = get(backend, (args, fixed))
+    before = tuple(tuple(np.array(a) for a in part) for part in before)
+    y, backward = case.function(*args, *fixed)
+    y_before = np.array(get(backend, y))
+    dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), "float32")
+    dy_before = np.array(get(backend, dy))
+    first = backward(dy)
+    first = tuple(np.array(a) for a in get(backend, first if isinstance(first, tuple) else (first,)))
+    second = backward(dy)
+    assert_equal(get(backend, second if isinstance(second, tuple) else (second,)), first)
+    assert_equal(get(backend, (args, fixed)), before)
+    assert_equal(get(backend, (y, dy)), (y_before, dy_before))
+
+
+@all_functions
+def test_batch_equals_one_by_one(case, backend64):
+    args, fixed = (put(backend64, part, "float64") for part in case.arguments(3))
+    whole = get(backend64, case.function(*args, *fixed)[0])
+    for i in range(3):
+        row = tuple(a[i : i + 1, ...] if b else a for a, b in zip(args, case.batched, strict=True))
+        y, _ = case.function(*row, *(f[i : i + 1, ...] for f in fixed))
+        assert_close(get(backend64, y), whole[i : i + 1], "float64")
+
+
+@all_functions
+def test_empty_batch(case, backend):
+    y, grads, _, _ = run(case, backend, "float32", n=0)
+    assert y.shape[0] == 0
+    for grad, batched in zip(grads, case.batched, strict=True):
+        assert (grad.shape[0] == 0) == batched
+
+
+@all_functions
+def test_under_jax_jit(case):
+    jax = pytest.importorskip("jax")
+
+    def both(args, fixed, dy):
+        y, backward = case.function(*args, *fixed)
+        return y, backward(dy)
+
+    backend = get_backend("jax")
+    args, fixed = (put(backend, part, "float32") for part in case.arguments(5))
+    y, _ = case.function(*args, *fixed)
+    dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), "float32")
+    assert_close(get(backend, jax.jit(both)(args, fixed, dy)), get(backend, both(args, fixed, dy)), "float32")
+
+
+def test_affine_can_skip_the_input_gradient(backend):
+    case = FUNCTIONS["affine"]
+    args = put(backend, case.arguments(5)[0], "float32")
+    y, backward = functional.affine(*args)
+    dx, dw, db = backward(y, input_grad=False)
+    assert dx is None
+    _, dw_full, db_full = backward(y)
+    assert_equal(get(backend, (dw, db)), get(backend, (dw_full, db_full)))
+
+
+@pytest.mark.parametrize("value", [1e4, 88.0, 1e-30, 0.0, -1e-30, -88.0, -1e4])
+def test_sigmoid_and_its_cross_entropy_are_stable(value, backend):
+    x = put(backend, np.full((1, 1), value), "float32")
+    y, backward = functional.sigmoid(x)
+    y, dx = get(backend, (y, backward(x * 0.0 + 1.0)))
+    exact = 1 / (1 + np.exp(-np.float64(value))) if value > -700 else 0.0
+    subnormal = np.finfo(np.float32).tiny  # XLA flushes these to 0
+    np.testing.assert_allclose(y, exact, rtol=1e-6, atol=subnormal)
+    assert np.isfinite(dx).all()
+    for target in (0.0, 1.0):
+        values, _ = functional.sigmoid_cross_entropy(x, put(backend, np.full((1, 1), target), "float32"))
+        expected = np.logaddexp(0, value if target == 0 else -value)
+        np.testing.assert_allclose(get(backend, values), expected, rtol=1e-6, atol=subnormal)
+
+
+def test_softmax_cross_entropy_is_stable(backend):
+    logits = put(backend, np.asarray([[1e4, 0.0, -1e4], [-1e4, -1e4, -1e4]]), "float32")
+    values, backward = functional.softmax_cross_entropy(logits, put(backend, np.asarray([1, 2]), "float32"))
+    np.testing.assert_allclose(get(backend, values), [1e4, np.log(3)], rtol=1e-6)
+    gradient = get(backend, backward(values * 0.0 + 1.0))
+    np.testing.assert_allclose(gradient, [[1, -1, 0], [1 / 3, 1 / 3, -2 / 3]], rtol=1e-6, atol=1e-7)
+
+
+def test_nan_is_not_hidden(backend):
+    x = put(backend, np.asarray([[np.nan, 1.0]]), "float32")
+    for function in (functional.relu, functional.sigmoid, functional.tanh):
+        y, _ = function(x)
+        assert np.isnan(get(backend, y)).tolist() == [[True, False]]
+
+
+def test_bytes_are_pixels_and_other_numbers_are_not(typed):
+    backend, dtype = typed
+    wanted = backend.dtype(dtype)
+    pixels = backend.asarray(np.asarray([[0, 51], [255, 102]], dtype=np.uint8))
+    numbers = backend.asarray(np.asarray([[0, 51], [255, 102]], dtype=np.int32))
+    rows = backend.asarray(np.asarray([1, 0, 1]))
+    assert_here(backend, dtype, functional.as_float(pixels, wanted))
+    taken = functional.take_rows(pixels, rows, wanted)
+    np.testing.assert_allclose(get(backend, taken), [[1.0, 0.4], [0.0, 0.2], [1.0, 0.4]], rtol=1e-6)
+    assert get(backend, functional.as_float(numbers, wanted)).tolist() == [[0, 51], [255, 102]]

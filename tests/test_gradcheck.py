@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+
+from portnn import functional, losses
+from portnn.errors import BackendError, GradientError, KinkError
+from portnn.gradcheck import gradcheck
+
+X = np.random.default_rng(0).normal(size=(3, 4))
+
+
+def square(x, factor=2.0):
+    return x * x, lambda dy: factor * x * dy
+
+
+def test_accepts_a_right_gradient(backend64):
+    gradcheck(square, backend64.asarray(X))
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 1.9999, -2.0, float("nan")])
+def test_refuses_a_wrong_gradient(factor, backend64):
+    with pytest.raises(GradientError, match="the analytic derivative is"):
+        gradcheck(lambda x: square(x, factor), backend64.asarray(X))
+
+
+def test_finds_one_wrong_entry_among_many():
+    def function(x):
+        y, backward = square(x)
+
+        def broken(dy):
+            dx = backward(dy)
+            dx[2, 1] = 0.0
+            return dx
+
+        return y, broken
+
+    with pytest.raises(GradientError):
+        gradcheck(function, X)
+
+
+def test_finds_the_diagonal_softmax_jacobian():
+    """The mistake of differentiating softmax as if it were elementwise."""
+
+    def wrong(x):
+        y, _ = functional.softmax(x)
+        return y, lambda dy: dy * y * (1.0 - y)
+
+    gradcheck(functional.softmax, X)
+    with pytest.raises(GradientError):
+        gradcheck(wrong, X)
+
+
+def test_casts_to_float64(backend64):
+    gradcheck(functional.sigmoid, backend64.asarray(X, "float32"))
+
+
+def test_several_arguments_and_trees(backend64):
+    put = backend64.asarray
+
+    def function(params, x):
+        y, backward = functional.affine(x, params["w"], params["b"])
+
+        def pullback(dy):
+            dx, dw, db = backward(dy)
+            return {"w": dw, "b": db}, dx
+
+        return y, pullback
+
+    gradcheck(function, {"w": put(X.T), "b": put(X[:, 0])}, put(X))
+
+
+@pytest.mark.parametrize("place", [0.0, 3e-7, -3e-7])
+def test_refuses_a_kink(place, backend64):
+    x = np.array(X)
+    x[1, 2] = place
+    with pytest.raises(KinkError, match="has a kink within 1e-06"):
+        gradcheck(functional.relu, backend64.asarray(x))
+
+
+def test_refuses_a_jump(backend64):
+    def step(x):
+        xp = array_namespace(x)
+        return xp.astype(x > 0, x.dtype), lambda dy: 0.0 * dy
+
+    with pytest.raises(KinkError):
+        gradcheck(step, backend64.asarray(np.zeros(3)))
+
+
+def test_accepts_next_to_a_kink(backend64):
+    gradcheck(functional.relu, backend64.asarray(np.asarray([1e-3, -1e-3, 2.0])))
+
+
+def test_a_sharp_bend_is_no_kink(backend64):
+    gradcheck(lambda x: square(10.0 * x, 20.0), backend64.asarray(X))
+
+
+def test_a_loss():
+    target = np.asarray([0, 3, 1])
+    gradcheck(lambda x: losses.SoftmaxCrossEntropy()(x, target), X)
+
+
+def test_sentences():
+    with pytest.raises(GradientError, match=r"the gradient is float64 of shape \(4, 3\), its argument float64 of shape"):
+        gradcheck(lambda x: (x, lambda dy: dy.T), X)
+    with pytest.raises(GradientError, match="only floating-point arrays can be differentiated, not ndarray"):
+        gradcheck(square, np.arange(3))
+    with pytest.raises(GradientError, match="only floating-point arrays can be differentiated, not float"):
+        gradcheck(square, 1.0)
+    with pytest.raises(GradientError, match="no array"):
+        gradcheck(lambda params: (X, lambda dy: {}), {})
+
+
+def test_needs_float64():
+    from lanes import open_lane
+
+    with open_lane("strict:no_x64") as backend, pytest.raises(BackendError, match="has no float64"):
+        gradcheck(square, backend.asarray(X, "float32"))

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from families import INITIALIZERS
+
+from portnn import nn
+from portnn.errors import ConfigError, ShapeError
+from portnn.random import Stream
+
+all_initializers = pytest.mark.parametrize("case", INITIALIZERS.values(), ids=INITIALIZERS)
+
+
+@all_initializers
+def test_moments_and_bounds(case):
+    w = case.initializer(Stream(0), (300, 200))
+    assert w.shape == (300, 200)
+    assert w.dtype == np.float64
+    # Five standard errors of the mean and of the standard deviation of 60,000 draws.
+    tolerance = 5 * case.std / np.sqrt(60_000) + 1e-15
+    assert abs(w.mean() - case.mean) <= tolerance
+    assert abs(w.std() - case.std) <= tolerance
+    assert abs(w).max() <= case.bound
+
+
+@all_initializers
+def test_stateless(case):
+    first, again, other = (case.initializer(Stream(seed), (3, 4)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() == (case.std > 0)
+
+
+@all_initializers
+def test_configuration_round_trip(case):
+    assert nn.from_config(nn.to_config(case.initializer)) == case.initializer
+
+
+def test_fans_of_a_convolution_kernel():
+    assert nn.HeNormal()(Stream(0), (3, 3, 50, 80)).std() == pytest.approx(np.sqrt(2 / 450), rel=0.02)
+
+
+def test_errors():
+    with pytest.raises(ShapeError, match="at least 2 axes"):
+        nn.HeNormal()(Stream(0), (3,))
+    with pytest.raises(ShapeError, match="has no entries"):
+        nn.GlorotUniform()(Stream(0), (0, 3))
+    with pytest.raises(ConfigError, match=r"std must be a number in \[0, inf\)"):
+        nn.Normal(std=-1)
+    with pytest.raises(ConfigError, match="low <= high"):
+        nn.Uniform(1, 0)
+    with pytest.raises(ConfigError, match="value must be a number"):
+        nn.Constant(float("-inf"))

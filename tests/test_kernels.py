@@ -1,0 +1,192 @@
+"""The registry of portable functions, its guard and fallback; and the parity of every twin with its portable form."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from families import FUNCTIONS
+from helpers import assert_close, put
+from lanes import USABLE, open_lane
+
+from portnn import functional, get_backend, kernels, optim, tree
+from portnn.backend import backend_class_of
+from portnn.errors import KernelError
+from portnn.kernels import Kernel
+
+#: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
+CASES = {case.function.__name__: case for case in reversed(FUNCTIONS.values())}
+RULES = {opt.rule.__name__: opt for opt in (optim.SGD(), optim.Momentum(), optim.Adam())}
+
+
+def twins():
+    """Every twin of every usable backend, as (lane, name)."""
+    for lane in USABLE:
+        if lane in ("numpy-readonly", "jax-x64"):
+            continue
+        with open_lane(lane) as backend:
+            yield from ((lane, name) for name in backend.kernels())
+
+
+TWINS = list(twins())
+
+
+def test_every_registered_function_has_a_case():
+    assert {name for name, f in kernels.registry.items() if f.kind == "differentiable"} == CASES.keys()
+    assert {name for name, f in kernels.registry.items() if f.kind == "update_rule"} == RULES.keys()
+
+
+@pytest.mark.parametrize(("lane", "name"), TWINS)
+def test_signature(lane, name):
+    with open_lane(lane) as backend:
+        kernels.check_twin(name, backend.kernels()[name])
+
+
+def layouts(backend, args):
+    """The arguments as they are, and the first one with gaps between its rows."""
+    yield args
+    first = args[0]
+    wide = backend.xp.concat([first, first], axis=first.ndim - 1)
+    yield wide[..., : first.shape[-1]], *args[1:]
+
+
+def compare_differentiable(backend, name, dtype, n):
+    case = CASES[name]
+    arguments, fixed = (put(backend, part, dtype) for part in case.arguments(n))
+    for args in layouts(backend, arguments):
+        y, backward = case.function(*args, *fixed)
+        y_portable, backward_portable = case.function.portable(*args, *fixed)
+        dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), dtype)
+        for gradient in (dy, put(backend, np.zeros(tuple(y.shape)), dtype)):
+            assert_same(backend, dtype, (y, backward(gradient)), (y_portable, backward_portable(gradient)))
+
+
+def compare_rule(backend, name, dtype, n):
+    opt = RULES[name]
+    hyper = vars(opt) | opt.hyper(3)
+    rng = np.random.default_rng(0)
+    for shape in ((n, 3), (n,)):
+        p, g, *slots = put(backend, tuple(abs(rng.normal(size=shape)) for _ in range(2 + opt.slot_count)), dtype)
+        g_before = backend.copy(g)
+        expected = kernels.registry[name].portable(p, g, *slots, **hyper)
+        expected = tree.map(backend.copy, expected)
+        given_up = tree.map(backend.copy, (p, *slots))
+        actual = kernels.registry[name](given_up[0], g, *given_up[1:], **hyper)
+        assert_same(backend, dtype, actual, expected)
+        assert_same(backend, dtype, g, g_before)
+
+
+def assert_same(backend, dtype, actual, expected):
+    to_host = lambda t: tree.map(backend.to_numpy, t)  # noqa: E731
+    assert_close(to_host(actual), to_host(expected), dtype)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 70_001])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("lane", "name"), TWINS)
+def test_parity(lane, name, dtype, n):
+    with open_lane(lane) as backend:
+        if not backend.supports(dtype):
+            pytest.skip(f"{backend} has no {dtype}")
+        compare = compare_rule if name in RULES else compare_differentiable
+        compare(backend, name, dtype, n)
+
+
+@pytest.fixture
+def fake_twin(monkeypatch):
+    """Offer a twin on NumPy for the time of a test."""
+
+    def offer(name, kernel):
+        backend_class = backend_class_of(np.ndarray)
+        monkeypatch.setattr(backend_class, "kernels", classmethod(lambda cls: MappingProxyType({name: kernel})))
+        kernels._twin.cache_clear()
+
+    yield offer
+    kernels._twin.cache_clear()
+
+
+def wrong_tanh(x):
+    y = np.tanh(x)
+    return y, lambda dy: dy * (1.0 - y)  # the square is missing
+
+
+def test_parity_finds_a_wrong_gradient(fake_twin):
+    fake_twin("tanh", Kernel(wrong_tanh))
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        compare_differentiable(get_backend("numpy"), "tanh", "float64", 7)
+
+
+def test_parity_finds_a_rule_that_writes_into_the_gradient(fake_twin):
+    def greedy(p, g, *, lr):
+        g *= lr
+        return (p - g,)
+
+    fake_twin("sgd", Kernel(greedy))
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        compare_rule(get_backend("numpy"), "sgd", "float64", 7)
+
+
+def test_guard_by_dtype_dimensions_and_layout(fake_twin):
+    def marked(x):
+        return "twin", None
+
+    x = np.ones((4, 4), dtype=np.float32)
+    kernel = Kernel(
+        marked, dtypes=frozenset({np.dtype("float32")}), ndims=(2,), layout=lambda a: a.flags.c_contiguous
+    )
+    fake_twin("tanh", kernel)
+    assert functional.tanh(x)[0] == "twin"
+    for rejected in (x.astype(np.float64), x[0], x[:, ::2], x.astype(np.longdouble)):
+        np.testing.assert_allclose(functional.tanh(rejected)[0], np.tanh(rejected))
+
+
+def test_guard_wants_one_dtype(fake_twin):
+    def marked(x, w, b):
+        return "twin", None
+
+    x, w, b = np.ones((2, 3), np.float32), np.ones((3, 1), np.float32), np.ones(1, np.float32)
+    fake_twin("affine", Kernel(marked, dtypes=frozenset({np.dtype("float32")})))
+    assert functional.affine(x, w, b)[0] == "twin"
+    assert functional.affine(x, w, b.astype(np.float64))[0].dtype == np.float64
+
+
+def test_portable_turns_twins_off(fake_twin):
+    fake_twin("tanh", Kernel(lambda x: ("twin", None)))
+    assert functional.tanh(np.ones(2))[0] == "twin"
+    with kernels.portable():
+        np.testing.assert_array_equal(functional.tanh(np.ones(2))[0], np.tanh(np.ones(2)))
+    assert functional.tanh(np.ones(2))[0] == "twin"
+
+
+def test_a_twin_with_another_signature_is_refused(fake_twin):
+    fake_twin("tanh", Kernel(lambda x, fast=True: (x, None)))
+    with pytest.raises(KernelError, match=r"the twin of 'tanh' takes \(x, fast=True\), the portable form \(x"):
+        functional.tanh(np.ones(2))
+
+
+def test_a_twin_of_nothing_is_refused():
+    with pytest.raises(KernelError, match="no portable function 'warp'"):
+        kernels.check_twin("warp", Kernel(lambda x: x))
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(KernelError, match="'tanh' is registered already"):
+
+        @kernels.differentiable
+        def tanh(x):
+            return x, None
+
+
+def test_foreign_arrays_use_the_portable_form():
+    """A type that no backend knows still works, as long as it follows the standard."""
+    import array_api_compat.numpy as xp
+
+    class Foreign(np.ndarray):
+        __module__ = "elsewhere"
+
+        def __array_namespace__(self, api_version=None):
+            return xp
+
+    y, _ = functional.relu(np.asarray([-1.0, 2.0]).view(Foreign))
+    assert y.tolist() == [0.0, 2.0]
