@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -53,3 +54,12 @@ class NumpyBackend(Backend):
 
     def copy(self, array: Any) -> Any:
         return np.array(array)
+
+    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
+        def quietly(*args: Any) -> Any:
+            # The trainer looks at the loss; overflow on the way there needs no warnings on top, as on a GPU.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return step(*args)
+
+        return quietly

@@ -12,6 +12,7 @@ __all__ = [
     "GradientError",
     "KernelError",
     "KinkError",
+    "MissingDataError",
     "ModelFileError",
     "PortnnError",
     "ShapeError",
@@ -36,6 +37,10 @@ class ShapeError(PortnnError, ValueError):
 
 class DataError(PortnnError, ValueError):
     """Data that is missing, damaged or outside the range that the network or loss can use."""
+
+
+class MissingDataError(DataError):
+    """Data that are not on this machine and cannot be downloaded."""
 
 
 class ConfigError(PortnnError, ValueError):

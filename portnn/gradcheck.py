@@ -72,9 +72,7 @@ def gradcheck(
 
     paths = iter(tree.flatten(point))
     direction = tree.map(lambda a: _draw(rng.child("direction", next(paths)), a, backend), point)
-    ahead, behind = (
-        function(*tree.map(lambda a, u, step=step: a + step * u, point, direction))[0] for step in (h, -h)
-    )
+    ahead, behind = (function(*tree.map(lambda a, u, step=step: a + step * u, point, direction))[0] for step in (h, -h))
     _refuse_kinks(y, ahead, behind, h)
 
     terms = [_dot(g, u, backend) for g, u in zip(tree.leaves(grads), tree.leaves(direction), strict=True)]

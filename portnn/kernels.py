@@ -22,7 +22,7 @@ from portnn._typing import Array, DType
 from portnn.backend import backend_class_of
 from portnn.errors import KernelError
 
-__all__ = ["Kernel", "differentiable", "portable", "registry", "update_rule"]
+__all__ = ["Dispatched", "Kernel", "check_twin", "differentiable", "portable", "registry", "update_rule"]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)

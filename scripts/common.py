@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from portnn.data import Dataset, load_digits, load_mnist
-from portnn.data.mnist import MissingDataError
-from portnn.errors import PortnnError
+from portnn.errors import MissingDataError, PortnnError
 from portnn.storage import write_atomically
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
 import time
 
-ROUNDS = 15
 STATEMENTS = {
     "nothing": "pass",
     "numpy": "import numpy",
@@ -17,15 +17,18 @@ STATEMENTS = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
     seconds: dict[str, list[float]] = {name: [] for name in STATEMENTS}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, statement in STATEMENTS.items():
             begin = time.perf_counter()
             subprocess.run([sys.executable, "-c", statement], check=True)
             seconds[name].append(time.perf_counter() - begin)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     idle = medians.pop("nothing")
-    print(f"{'import':<20} {'process ms':>10} {'import ms':>10} {'/ numpy':>8}   (medians of {ROUNDS})")
+    print(f"{'import':<20} {'process ms':>10} {'import ms':>10} {'/ numpy':>8}   (medians of {rounds})")
     for name, median in medians.items():
         ratio = (median - idle) / (medians["numpy"] - idle)
         print(f"{name:<20} {median * 1e3:>10.0f} {(median - idle) * 1e3:>10.0f} {ratio:>8.2f}")

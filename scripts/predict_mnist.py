@@ -13,7 +13,7 @@ from common import load_images, run
 from portnn import Network
 from portnn.errors import ShapeError
 
-DATA_OF_SHAPE = {(28, 28): "mnist", (8, 8): "digits"}
+DATA_OF_SHAPE: dict[tuple[int, ...], str] = {(28, 28): "mnist", (8, 8): "digits"}
 
 
 def main() -> None:

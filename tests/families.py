@@ -15,7 +15,10 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class FunctionCase:
-    """``make(rng, n)`` gives the arguments for a batch of n: float64, away from kinks; ``fixed`` are not differentiated."""
+    """``make(rng, n)`` gives the arguments for a batch of n, float64, away from kinks.
+
+    ``fixed(rng, n)`` gives those that follow and are not differentiated.
+    """
 
     function: Any
     make: Callable[[Rng, int], tuple[Any, ...]]

@@ -1,7 +1,6 @@
 """The lanes that the suite runs in: a backend each, adversarial ones among them.
 
-A *lane* is a backend together with the way in which tests put arrays on it. ``strict:device1`` stands for a GPU: an array
-that strays to the host, or meets one of another device, raises.
+``strict:device1`` stands for a GPU: an array that strays to the host, or meets one of another device, raises.
 """
 
 from __future__ import annotations

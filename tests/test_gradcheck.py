@@ -100,7 +100,9 @@ def test_a_loss():
 
 
 def test_sentences():
-    with pytest.raises(GradientError, match=r"the gradient is float64 of shape \(4, 3\), its argument float64 of shape"):
+    with pytest.raises(
+        GradientError, match=r"the gradient is float64 of shape \(4, 3\), its argument float64 of shape"
+    ):
         gradcheck(lambda x: (x, lambda dy: dy.T), X)
     with pytest.raises(GradientError, match="only floating-point arrays can be differentiated, not ndarray"):
         gradcheck(square, np.arange(3))

@@ -132,9 +132,7 @@ def test_guard_by_dtype_dimensions_and_layout(fake_twin):
         return "twin", None
 
     x = np.ones((4, 4), dtype=np.float32)
-    kernel = Kernel(
-        marked, dtypes=frozenset({np.dtype("float32")}), ndims=(2,), layout=lambda a: a.flags.c_contiguous
-    )
+    kernel = Kernel(marked, dtypes=frozenset({np.dtype("float32")}), ndims=(2,), layout=lambda a: a.flags.c_contiguous)
     fake_twin("tanh", kernel)
     assert functional.tanh(x)[0] == "twin"
     for rejected in (x.astype(np.float64), x[0], x[:, ::2], x.astype(np.longdouble)):

@@ -49,10 +49,9 @@ def test_equals_torch(case):
     torch = pytest.importorskip("torch")
     functions = {
         "SoftmaxCrossEntropy": torch.nn.functional.cross_entropy,
-        "SigmoidCrossEntropy": lambda p, t: torch.nn.functional.binary_cross_entropy_with_logits(
-            p, t, reduction="sum"
-        )
-        / len(p),
+        "SigmoidCrossEntropy": lambda p, t: (
+            torch.nn.functional.binary_cross_entropy_with_logits(p, t, reduction="sum") / len(p)
+        ),
         "HalfSquaredError": lambda p, t: 0.5 * torch.nn.functional.mse_loss(p, t, reduction="sum") / len(p),
     }
     prediction, target = make(case, get_backend("torch"), "float64")
@@ -77,6 +76,8 @@ def test_accuracy(typed):
 
 def test_binary_accuracy(typed):
     backend, dtype = typed
-    value = metrics.binary_accuracy(*put(backend, ([[2.0], [-1.0], [0.5], [-3.0]], [[1.0], [0.0], [0.0], [0.0]]), dtype))
+    value = metrics.binary_accuracy(
+        *put(backend, ([[2.0], [-1.0], [0.5], [-3.0]], [[1.0], [0.0], [0.0], [0.0]]), dtype)
+    )
     assert_here(backend, dtype, value)
     assert get(backend, value) == 0.75

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from portnn.data.dataset import Dataset
 from portnn.data.idx import read_idx
-from portnn.errors import DataError
+from portnn.errors import DataError, MissingDataError
 
 __all__ = ["load_mnist"]
 
@@ -29,10 +29,6 @@ _MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 _TIMEOUT = (3.0, 30.0)  # seconds to connect, and between two pieces of an answer
-
-
-class MissingDataError(DataError):
-    """The data are not on this machine and could not be downloaded."""
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:

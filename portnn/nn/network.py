@@ -113,7 +113,7 @@ class Network:
         check_finite(data, self.backend)
         n = data.shape[0]
         size = check_batch_size(batch_size, n)
-        y = array_namespace(data).concat([self(data[i : i + size, ...]) for i in range(0, n, size)])
+        y = array_namespace(data).concat([self(data[i : min(i + size, n), ...]) for i in range(0, n, size)])
         return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
 
     @property

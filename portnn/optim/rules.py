@@ -14,7 +14,7 @@ from portnn.checks import check_number
 from portnn.kernels import update_rule
 from portnn.optim.optimizer import UpdateRule
 
-__all__ = ["SGD", "Adam", "Momentum"]
+__all__ = ["SGD", "Adam", "Momentum", "adam", "momentum", "sgd"]
 
 
 @update_rule

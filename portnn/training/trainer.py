@@ -130,10 +130,10 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_fit_begin(self, epochs, math.ceil(n / size))
         try:
-            for _ in range(epochs):
+            last = self.epoch + epochs
+            while self.epoch < last and not self._stop:
                 record = self._train_epoch(data, size)
-                if self._stop:
-                    self.history.stopped = True
+                if record is None:
                     break
                 if validation is not None:
                     record |= {f"val_{name}": value for name, value in self._measure(*validation).items()}
@@ -141,6 +141,7 @@ class Trainer:
                 self.history.records.append(record)
                 for callback in self.callbacks:
                     callback.on_epoch_end(self, record)
+            self.history.stopped = self.epoch < last
         finally:
             for callback in self.callbacks:
                 callback.on_fit_end(self)
@@ -181,7 +182,6 @@ class Trainer:
         if self._slots is None:
             self._slots = self.optimizer.slots(net.params)
         self._stop = False
-        self.history.stopped = False
 
     def _training_step(
         self, params: Tree, state: Tree, slots: tuple[Tree, ...], batch: tuple[Array, Array, Array], hyper: Any
@@ -210,13 +210,13 @@ class Trainer:
     def _on_device(self, index: Any) -> Array:
         return self.network.backend.asarray(index)
 
-    def _train_epoch(self, data: tuple[Array, Array], size: int) -> dict[str, float]:
+    def _train_epoch(self, data: tuple[Array, Array], size: int) -> dict[str, float] | None:
+        """The record of an epoch; None if it was stopped before its end."""
         n = data[0].shape[0]
         pending: list[Array] = []
         total, seen = 0.0, 0
         begin = last_look = time.perf_counter()
-        order = shuffled_batches(n, size, self.rng.child("order").at(self.epoch))
-        for index in order:
+        for index in shuffled_batches(n, size, self.rng.child("order").at(self.epoch)):
             pending.append(self._run_step(data, self._on_device(index)))
             seen += len(index)
             now = time.perf_counter()
@@ -225,15 +225,10 @@ class Trainer:
                 # Every batch but the last has ``size`` examples.
                 total += size * sum(losses) - (size - len(index)) * losses[-1]
                 pending, last_look = [], now
-            if self._stop:
-                break
+            if self._stop and seen < n:
+                return None
         seconds = time.perf_counter() - begin
-        return {
-            "epoch": self.epoch + 1,
-            "loss": total / seen,
-            "seconds": seconds,
-            "samples_per_second": seen / seconds,
-        }
+        return {"epoch": self.epoch + 1, "loss": total / n, "seconds": seconds, "samples_per_second": n / seconds}
 
     def _look(self, pending: list[Array]) -> list[float]:
         losses = self._read(pending)

@@ -1,0 +1,45 @@
+# make train : train a classifier of handwritten digits on the CPU
+# make test  : run the test suite
+# make lint  : style and types
+#
+# Everything is installed into VENV. WITH adds packages to the tests, for example
+#   make test WITH="torch jax cupy-cuda13x"
+
+PYTHON ?= python3
+VENV ?= .venv
+WITH ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: train test lint clean
+
+train: $(VENV)/.train
+	$(BIN)/python scripts/train_mnist.py --device cpu --epochs 5
+
+test: $(VENV)/.test
+	$(if $(WITH),$(PIP) $(WITH))
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portnn needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[data,sklearn]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[test]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[dev]"
+	touch $@

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from portnn.errors import ConfigError
+from portnn.random import ShapeStream, Stream, as_stream
+
+
+def test_is_numpys_philox():
+    """The reference that every other implementation of the stream must meet: key, counter and hash, spelt out."""
+    import hashlib
+
+    stream = Stream(7).child("noise", 3).at(11)
+    purpose = int.from_bytes(hashlib.blake2b(b"('noise', 3)", digest_size=8).digest(), "little")
+    philox = np.random.Philox(key=7 + (purpose << 64), counter=11 << 64)
+    np.testing.assert_array_equal(stream.uniform((5,)), np.random.Generator(philox).random(5))
+
+
+def test_known_numbers():
+    """Saved runs depend on them: a change here breaks exact resuming, and must be meant."""
+    np.testing.assert_array_equal(Stream(0).uniform((2,)), [0.5576717129787802, 0.9326943488838677])
+    assert Stream(0).child("order").permutation(5).tolist() == [0, 2, 4, 3, 1]
+
+
+def test_stateless():
+    stream = Stream(1)
+    np.testing.assert_array_equal(stream.normal((3, 2)), stream.normal((3, 2)))
+    np.testing.assert_array_equal(stream.permutation(100), stream.permutation(100))
+
+
+def test_every_coordinate_matters():
+    streams = [Stream(0), Stream(1), Stream(0).at(1), Stream(0).child("a"), Stream(0).child(0), Stream(0).child("0")]
+    streams += [Stream(0).child("a", "b"), Stream(0).child("a/b"), Stream(0).child("b", "a"), Stream(2**64 - 1)]
+    draws = {stream.uniform((4,)).tobytes() for stream in streams}
+    assert len(draws) == len(streams)
+
+
+def test_children_of_children():
+    assert Stream(0).child("a").child(1) == Stream(0).child("a", 1)
+    assert Stream(0).at(3).child("a") == Stream(0).child("a").at(3)
+
+
+def test_distributions():
+    uniform = Stream(0).uniform((100_000,), -1, 3)
+    assert uniform.min() >= -1
+    assert uniform.max() < 3
+    assert uniform.mean() == pytest.approx(1, abs=0.02)
+    normal = Stream(0).normal((100_000,), 2.0, 3.0)
+    assert normal.mean() == pytest.approx(2, abs=0.05)
+    assert normal.std() == pytest.approx(3, abs=0.05)
+    assert sorted(Stream(0).permutation(1000)) == list(range(1000))
+
+
+def test_shape_stream_takes_no_memory():
+    huge = ShapeStream().child("w").normal((10**6, 10**6))
+    assert huge.shape == (10**6, 10**6)
+    assert huge.strides == (0, 0)
+
+
+def test_seeds():
+    assert as_stream(3) == as_stream(np.int64(3)) == Stream(3)
+    assert as_stream(Stream(3)) == Stream(3)
+    assert as_stream(None) != as_stream(None)
+    for seed in (-1, 2**64):
+        with pytest.raises(ConfigError, match="seed must be in"):
+            Stream(seed)
+    for wrong in (1.5, "0", True):
+        with pytest.raises(ConfigError, match="rng must be an int, a portnn.random.Stream or None"):
+            as_stream(wrong)

@@ -1,0 +1,192 @@
+"""The scripts, as a person runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_data import idx_bytes, small_mnist
+
+from portnn import Network, nn
+
+ROOT = Path(__file__).parent.parent
+TRAIN = ["scripts/train_mnist.py", "--hidden", "16", "--epochs", "2"]
+
+
+def script(*arguments, cwd=ROOT, **environment):
+    """Run a script without a terminal; PORTNN_DATA_DIR is unset unless given."""
+    env = {key: value for key, value in os.environ.items() if key != "PORTNN_DATA_DIR"} | environment
+    arguments = [ROOT / arguments[0], *arguments[1:]]
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def refused(done):
+    """The one sentence of a script that refused its input."""
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_train_then_predict(tmp_path):
+    model, result = tmp_path / "m.safetensors", tmp_path / "r.json"
+    done = script(*TRAIN, "--data", "digits", "--save", model, "--json", result)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert lines[-1].startswith("test accuracy ")
+    accuracy = lines[-1].split()[2]
+
+    report = json.loads(result.read_text())
+    assert report["config"]["hidden"] == [16]
+    assert len(report["epochs"]) == 2
+    assert {"epoch", "loss", "seconds", "val_accuracy"} <= report["epochs"][0].keys()
+    assert f"{report['test']['accuracy']:.2%}" == accuracy
+    assert report["environment"]["blas"]["kernel"]
+    assert report["environment"]["versions"]["numpy"] == np.__version__
+
+    again = script("scripts/predict_mnist.py", "--model", model)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"test accuracy {accuracy} on digits: ")
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    outputs = [script(*TRAIN, "--data", "digits", "--seed", seed).stdout for seed in ("0", "0", "1")]
+    curves = [[line.split("  ")[1:3] for line in text.splitlines() if line.startswith("epoch")] for text in outputs]
+    assert curves[0] == curves[1] != curves[2]
+
+
+def test_mnist_from_a_folder(tmp_path):
+    small_mnist(tmp_path)
+    for done in (
+        script(*TRAIN, "--data", "mnist", "--data-dir", tmp_path, "--batch-size", "1000"),
+        script(*TRAIN, PORTNN_DATA_DIR=str(tmp_path)),
+    ):
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("mnist: 20 training and 10 test images, on numpy:cpu")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_optimizers(optimizer):
+    done = script(*TRAIN, "--data", "digits", "--optimizer", optimizer, "--lr", "0.01")
+    assert done.returncode == 0, done.stderr
+
+
+def test_falls_back_to_the_digits_visibly(tmp_path):
+    """With no network (a proxy that refuses) and no cache, one line says so."""
+    nowhere = "http://127.0.0.1:9"
+    environment = {"HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "XDG_CACHE_HOME": str(tmp_path), "NO_PROXY": ""}
+    environment |= {key.lower(): value for key, value in environment.items() if "PROXY" in key}
+    done = script(*TRAIN, **environment)
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("NOTE: MNIST is not on this machine and cannot be downloaded")
+    assert first.endswith("Training on the 1,797 digits of scikit-learn instead.")
+    assert "cannot be downloaded" in refused(script(*TRAIN, "--data", "mnist", **environment))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--backend", "abacus"], "unknown device 'abacus'"),
+        (["--batch-size", "0"], "batch_size must be a positive int, not 0"),
+        (["--epochs", "0"], "epochs must be a positive int, not 0"),
+        (["--hidden", "0"], "units must be a positive int, not 0"),
+        (["--lr", "-1"], "lr must be a number in (0, inf), not -1.0"),
+        (["--seed", "-1"], "seed must be in 0 .. 2**64 - 1, not -1"),
+        (["--lr", "1e38", "--optimizer", "sgd"], "the loss is"),
+        (["--save", "no/such/folder/m.safetensors"], "cannot be written: there is no folder"),
+        (["--json", "."], "cannot be written: it is a folder"),
+        (["--data-dir", "nowhere"], "no MNIST in nowhere"),
+    ],
+)
+def test_bad_arguments(arguments, sentence):
+    data = [] if "--data-dir" in arguments else ["--data", "digits"]
+    assert sentence in refused(script(*TRAIN, *data, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"train_labels": idx_bytes(np.zeros(19, np.uint8))}, "has 20 images, but"),
+        ({"train_labels": idx_bytes(np.full(20, 11, np.uint8))}, "holds the label 11"),
+        ({"t10k_images": idx_bytes(np.zeros((10, 28, 28), np.uint8))[:-1]}, "is truncated"),
+        ({"t10k_images": b"\0\0\1\1" + b"\0" * 40}, "is no idx file: it begins with 00 00 01 01"),
+    ],
+)
+def test_damaged_data_are_an_error_and_not_replaced(tmp_path, changes, sentence):
+    small_mnist(tmp_path / "mnist", **changes)
+    assert sentence in refused(script(*TRAIN, PORTNN_DATA_DIR=str(tmp_path)))
+
+
+def test_corrupt_gzip(tmp_path):
+    small_mnist(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert "is a corrupt gzip file" in refused(script(*TRAIN, "--data-dir", tmp_path))
+    path.write_bytes(content[:1000])
+    assert "train-images-idx3-ubyte.gz is" in refused(script(*TRAIN, "--data-dir", tmp_path))
+
+
+def test_predict_refuses_what_does_not_fit(tmp_path):
+    def predict(*arguments):
+        return refused(script("scripts/predict_mnist.py", "--model", *arguments))
+
+    assert "there is no such model file" in predict(tmp_path / "none")
+    (tmp_path / "text").write_text("text")
+    assert "no safetensors file" in predict(tmp_path / "text")
+    Network(nn.Affine(3), 4).save(tmp_path / "other")
+    assert "takes rows of shape (4,); known images are" in predict(tmp_path / "other")
+    Network(nn.Affine(10), 4).save(tmp_path / "ten")
+    assert "x has shape (360, 8, 8); the network takes (n, 4)" in predict(tmp_path / "ten", "--data", "digits")
+    Network(nn.Sequential([nn.Flatten(), nn.Affine(3)]), (8, 8)).save(tmp_path / "three")
+    assert "has outputs of shape (3,); digits has 10 classes" in predict(tmp_path / "three")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
+def test_ctrl_c_saves_and_ends(tmp_path):
+    model = tmp_path / "m.safetensors"
+    command = [sys.executable, "-u", *TRAIN[:1], "--epochs", "100000", "--data", "digits", "--save", str(model)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors == ""
+    assert "interrupted in epoch" in output
+    accuracy = output.splitlines()[-1].split()[2]
+    assert f"test accuracy {accuracy}" in script("scripts/predict_mnist.py", "--model", model).stdout
+
+
+def test_compare_backends():
+    done = script("scripts/compare_backends.py", "--data", "digits", "--steps", "5", "--backends", "numpy", "numpy")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("equal bits") == 3
+    assert done.stdout.endswith("all promises hold\n")
+
+
+def test_import_time_prints_its_table():
+    done = script("scripts/import_time.py", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["import", "numpy", "portnn", "portnn,"]

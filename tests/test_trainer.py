@@ -1,0 +1,329 @@
+import math
+
+import numpy as np
+import pytest
+from families import LOSSES, OPTIMIZERS
+from helpers import get
+from lanes import USABLE, USABLE64, host_closed, open_lane
+
+from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim, tree
+from portnn.data import shuffled_batches
+from portnn.errors import ConfigError, DataError, DivergenceError, ShapeError
+from portnn.random import Stream
+from portnn.training import Callback
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 6)).astype(np.float32)
+LABELS = (X[:, 0] + 0.1 * X[:, 1] > 0).astype(np.int64) + (X[:, 2] > 1)
+MLP = nn.Sequential([nn.Affine(16), nn.Tanh(), nn.Affine(3)])
+
+
+class Watch(Callback):
+    def __init__(self):
+        self.losses, self.events = [], []
+
+    def on_fit_begin(self, trainer, epochs, steps_per_epoch):
+        self.events.append(("begin", epochs, steps_per_epoch))
+
+    def on_losses(self, trainer, losses):
+        self.losses += losses
+
+    def on_epoch_end(self, trainer, record):
+        self.events.append(("epoch", record["epoch"]))
+
+    def on_fit_end(self, trainer):
+        self.events.append(("end",))
+
+
+def make(device="cpu", optimizer=None, dtype="float32", callbacks=(), layer=MLP, loss=None, **kwargs):
+    net = Network(layer, 6, device=device, rng=0, dtype=dtype)
+    return Trainer(
+        net,
+        loss or losses.SoftmaxCrossEntropy(),
+        optimizer or optim.Adam(lr=0.01),
+        callbacks=callbacks,
+        rng=0,
+        **kwargs,
+    )
+
+
+def curve(device, dtype, layer=MLP, steps=100):
+    watch = Watch()
+    trainer = make(device, dtype=dtype, callbacks=[watch], layer=layer)
+    trainer.fit(X, LABELS, epochs=steps // 7 + 1, batch_size=8)
+    return watch.losses[:steps]
+
+
+# ---- same seed, same curve
+
+
+@pytest.mark.parametrize("lane", USABLE64)
+def test_same_curve_in_float64(lane):
+    relu = nn.Sequential([nn.Affine(16), nn.ReLU(), nn.Affine(3)])
+    with open_lane(lane) as backend:
+        np.testing.assert_allclose(curve(backend, "float64", relu), curve("cpu", "float64", relu), rtol=1e-10)
+
+
+@pytest.mark.parametrize("lane", USABLE)
+def test_same_curve_in_float32(lane):
+    """With a smooth activation: rounding may push a pre-activation over a kink of ReLU, and then the curves part."""
+    with open_lane(lane) as backend:
+        np.testing.assert_allclose(curve(backend, "float32"), curve("cpu", "float32"), rtol=1e-4)
+
+
+def test_same_seed_same_bits():
+    first, again = make(), make()
+    for trainer in (first, again):
+        trainer.fit(X, LABELS, epochs=3, batch_size=8)
+    tree.map(np.testing.assert_array_equal, first.network.params, again.network.params)
+
+
+def test_the_order_of_the_batches():
+    seen = []
+
+    class Spy(optim.SGD):
+        pass
+
+    trainer = make(optimizer=Spy())
+    run_step = trainer._run_step
+    trainer._run_step = lambda data, index: (seen.append(index.tolist()), run_step(data, index))[1]
+    trainer.fit(X, LABELS, epochs=2, batch_size=16)
+    assert [len(batch) for batch in seen] == [16, 16, 16, 2] * 2
+    for epoch in (0, 1):
+        assert sorted(sum(seen[4 * epoch : 4 * epoch + 4], [])) == list(range(50))
+        expected = shuffled_batches(50, 16, Stream(0).child("order").at(epoch))
+        assert seen[4 * epoch : 4 * epoch + 4] == [batch.tolist() for batch in expected]
+    assert seen[:4] != seen[4:]
+
+
+# ---- training
+
+
+@pytest.mark.parametrize("opt", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_learns(opt, backend):
+    trainer = make(backend, optimizer=opt)
+    history = trainer.fit(X, LABELS, epochs=30, batch_size=10)
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert all(backend.owns(p) for p in tree.leaves(trainer.network.params))
+    assert all(p.dtype == backend.dtype("float32") for p in tree.leaves(trainer.network.params))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains(name):
+    case = LOSSES[name]
+    rng = np.random.default_rng(1)
+    (target,) = case.target(rng, 50)
+    shape = np.asarray(case.prediction(rng, 1)[0]).shape[1:]
+    layer = nn.Sequential([nn.Affine(math.prod(shape))])
+    if len(shape) > 1:
+        target = target.reshape(50, -1)
+    history = make(layer=layer, loss=case.loss).fit(X, target, epochs=20, batch_size=10)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_nothing_leaves_the_device_in_a_step():
+    with open_lane("strict:device1") as backend:
+        trainer = make(backend)
+        data = trainer._enter(X, LABELS, "x", "y")
+        trainer._begin()
+        index = backend.asarray(np.arange(8))
+        with host_closed(backend):
+            loss = trainer._run_step(data, index)
+        assert backend.owns(loss)
+
+
+def test_history_and_callbacks():
+    watch = Watch()
+    trainer = make(callbacks=[watch], metrics={"accuracy": metrics.accuracy})
+    history = trainer.fit(X, LABELS, epochs=2, batch_size=16, validation_data=(X[:20], LABELS[:20]))
+    trainer.fit(X, LABELS, epochs=1, batch_size=50)
+    assert watch.events == [
+        ("begin", 2, 4),
+        ("epoch", 1),
+        ("epoch", 2),
+        ("end",),
+        ("begin", 1, 1),
+        ("epoch", 3),
+        ("end",),
+    ]
+    assert history is trainer.history
+    assert history["epoch"] == [1, 2, 3]
+    assert set(history.records[0]) == {"epoch", "loss", "seconds", "samples_per_second", "val_loss", "val_accuracy"}
+    assert (trainer.epoch, trainer.step, len(watch.losses)) == (3, 9, 9)
+    # The last batch of two counts as two, not as sixteen.
+    first = (16 * sum(watch.losses[:3]) + 2 * watch.losses[3]) / 50
+    assert history["loss"][0] == pytest.approx(first)
+
+
+def test_evaluate_is_the_mean_over_the_examples(backend):
+    if str(backend) == "strict:no_x64":
+        pytest.skip("argmax of array-api-strict 2.6 gives int64 on its device without int64, and so fails")
+    trainer = make(backend, metrics={"accuracy": metrics.accuracy})
+    scores = get(backend, trainer.network(X))
+    whole = trainer.evaluate(X, LABELS)
+    for size in (1, 7, 50):
+        assert trainer.evaluate(X, LABELS, batch_size=size) == pytest.approx(whole, rel=1e-5)
+    assert whole["accuracy"] == pytest.approx((scores.argmax(axis=1) == LABELS).mean())
+
+
+def test_a_batch_larger_than_the_data_is_one_batch():
+    trainer = make()
+    trainer.fit(X, LABELS, batch_size=1000)
+    assert trainer.step == 1
+
+
+def test_partial_fit_is_one_step(backend):
+    by_hand, whole = make(backend), make(backend)
+    expected = whole.evaluate(X, LABELS)["loss"]
+    loss = by_hand.partial_fit(X, LABELS)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert by_hand.step == 1
+    assert by_hand.partial_fit(X[:1], LABELS[:1]) > 0
+
+
+def test_partial_fit_on_all_is_fit_with_one_batch():
+    first, second = make(dtype="float64"), make(dtype="float64")
+    for _ in range(5):
+        first.partial_fit(X, LABELS)
+    second.fit(X, LABELS, epochs=5, batch_size=50)
+    tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), first.network.params, second.network.params)
+
+
+def test_images_stay_bytes():
+    pixels = (np.random.default_rng(0).uniform(size=(50, 6)) * 255).astype(np.uint8)
+    histories = []
+    for x in (pixels, pixels / np.float32(255)):
+        trainer = make()
+        histories.append(trainer.fit(x, LABELS, epochs=2, batch_size=10, validation_data=(x, LABELS)))
+    assert make()._enter(pixels, LABELS, "x", "y")[0].dtype == np.uint8
+    np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-5)
+
+
+def test_the_users_arrays_are_not_written_to(backend):
+    net = Network(MLP, 6, device=backend, rng=0)
+    before = tree.map(lambda p: np.array(backend.to_numpy(p)), net.params)
+    held, x = net.params, backend.asarray(X)
+    Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), rng=0).fit(x, LABELS, epochs=2)
+    tree.map(np.testing.assert_array_equal, get(backend, held), before)
+    np.testing.assert_array_equal(get(backend, x), X)
+
+
+def test_data_on_another_device_or_library(backend):
+    trainer = make("cpu")
+    trainer.fit(backend.asarray(X), backend.asarray(LABELS), epochs=1)
+    reference = make("cpu")
+    reference.fit(X, LABELS, epochs=1)
+    tree.map(np.testing.assert_array_equal, trainer.network.params, reference.network.params)
+
+
+# ---- ending early
+
+
+def test_stop_ends_after_the_current_step():
+    class StopAtFive(Callback):
+        def on_losses(self, trainer, losses):
+            if trainer.step >= 5:
+                trainer.stop()
+
+    trainer = make(callbacks=[StopAtFive()])
+    history = trainer.fit(np.tile(X, (4000, 1)), np.tile(LABELS, 4000), epochs=3, batch_size=2)
+    assert history.stopped
+    assert trainer.step < 100_000
+    trainer.callbacks = ()
+    trainer.fit(X, LABELS)
+    assert not trainer.history.stopped
+
+
+def test_stop_from_a_callback_between_epochs():
+    class StopAfterTwo(Callback):
+        def on_epoch_end(self, trainer, record):
+            if record["epoch"] == 2:
+                trainer.stop()
+
+    trainer = make(callbacks=[StopAfterTwo()])
+    history = trainer.fit(X, LABELS, epochs=10)
+    assert len(history) == 2
+    assert history.stopped
+    assert trainer.step == 4
+
+
+def test_stop_in_the_last_step_of_an_epoch_keeps_the_epoch():
+    class StopAtOnce(Callback):
+        def on_losses(self, trainer, losses):
+            trainer.stop()
+
+    trainer = make(callbacks=[StopAtOnce()])
+    assert len(trainer.fit(X, LABELS, epochs=3, batch_size=50)) == 1
+    assert trainer.history.stopped
+    assert not trainer.fit(X, LABELS, epochs=1, batch_size=50).stopped
+
+
+def test_a_loss_that_is_not_finite_ends_the_run():
+    watch = Watch()
+    trainer = make(optimizer=optim.SGD(lr=1e38), callbacks=[watch], layer=nn.Sequential([nn.Affine(3)]))
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DivergenceError, match=r"the loss is (nan|inf) at step 2 \(epoch 1\): try a smaller"),
+    ):
+        trainer.fit(X, LABELS, epochs=3, batch_size=10)
+    assert watch.events[-1] == ("end",)
+
+
+# ---- the door
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "sentence"),
+    [
+        (X[:0], LABELS[:0], DataError, "x is empty: it has 0 examples"),
+        (X[:, :5], LABELS, ShapeError, r"x has shape \(50, 5\); the network takes \(n, 6\)"),
+        (X, LABELS[:49], ShapeError, "x has 50 examples, but y has 49 targets"),
+        (X, np.int64(1), ShapeError, "x has 50 examples, but y has no targets"),
+        (X, LABELS - 1, DataError, r"the class numbers in y must lie in 0 \.\. 2; they go from -1 to 1"),
+        (X, LABELS + 1, DataError, r"the class numbers in y must lie in 0 \.\. 2; they go from 1 to 3"),
+        (X, LABELS.astype(float), DataError, "y has dtype float64; class numbers must be integers"),
+        (X, np.eye(4)[LABELS], ShapeError, r"y has shape \(50, 4\); the network's output is \(n, 3\)"),
+        (X, -np.eye(3)[LABELS], DataError, r"the targets in y must lie in 0 \.\. 1; they go from -1.0 to -?0.0"),
+        (X, np.eye(3)[LABELS] * np.nan, DataError, "y has 150 values that are NaN or infinite"),
+        (np.where(X > 2, np.inf, X), LABELS, DataError, r"x has \d+ values that are NaN or infinite, the first at \["),
+    ],
+)
+def test_bad_data_changes_nothing(x, y, error, sentence):
+    trainer = make()
+    for method in (trainer.fit, trainer.partial_fit, trainer.evaluate):
+        with pytest.raises(error, match=sentence):
+            method(x, y)
+    with pytest.raises(error, match=sentence.replace(" y ", " validation y ").replace("x has", "validation x has")):
+        trainer.fit(X, LABELS, validation_data=(x, y))
+    assert trainer.step == 0
+    tree.map(np.testing.assert_array_equal, trainer.network.params, make().network.params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"batch_size": 0}, "batch_size must be a positive int, not 0"),
+        ({"batch_size": 2.5}, "batch_size must be a positive int, not 2.5"),
+        ({"epochs": 0}, "epochs must be a positive int, not 0"),
+        ({"epochs": -1}, "epochs must be"),
+    ],
+)
+def test_bad_arguments(arguments, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make().fit(X, LABELS, **arguments)
+
+
+def test_targets_of_the_other_losses():
+    one = nn.Sequential([nn.Affine(1)])
+    with pytest.raises(DataError, match=r"the targets in y must lie in 0 \.\. 1; they go from 0.0 to 2.0"):
+        make(layer=one, loss=losses.SigmoidCrossEntropy()).fit(X, LABELS[:, None] * 1.0)
+    with pytest.raises(ShapeError, match=r"y has shape \(50,\); the network's output is \(n, 1\)"):
+        make(layer=one, loss=losses.HalfSquaredError()).fit(X, X[:, 0])
+    yes_no = LABELS[:, None] > 0
+    make(layer=one, loss=losses.SigmoidCrossEntropy()).fit(X, yes_no)
+    make(layer=one, loss=losses.HalfSquaredError()).fit(X, LABELS[:, None])
+    make().fit(X.tolist(), LABELS.tolist())
+
+
+def test_the_backends_of_the_lanes_are_the_networks():
+    assert make(get_backend("cpu")).network.backend.name == "numpy"
