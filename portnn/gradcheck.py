@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from array_api_compat import array_namespace, is_array_api_obj
 
 from portnn import tree
-from portnn._typing import Array, Tree
-from portnn.backend import Backend, backend_of
+from portnn._typing import Array, Shape, Tree
+from portnn.backend import Backend, backend_of, get_backend
 from portnn.errors import GradientError, KinkError
 from portnn.random import Stream, as_stream
 
-__all__ = ["gradcheck"]
+if TYPE_CHECKING:
+    from portnn.nn import Layer
+
+__all__ = ["gradcheck", "gradcheck_layer"]
 
 
 def gradcheck(
@@ -81,6 +85,48 @@ def gradcheck(
     # Written so that NaN fails.
     if not abs(analytic - numeric) <= rtol * (max(scale, numeric_scale) + 1e-3):
         raise GradientError(f"the analytic derivative is {analytic:.10g}, the numerical one {numeric:.10g}")
+
+
+def gradcheck_layer(
+    layer: Layer, input_shape: Shape, *, n: int = 4, device: str | Backend = "cpu", rng: Stream | int = 0
+) -> None:
+    """Check the gradients of a layer, in training mode, with respect to its parameters and its input.
+
+    Parameters
+    ----------
+    layer : Layer
+    input_shape : tuple of int
+    n : int, default 4
+        Number of examples; their values are drawn from the standard normal distribution.
+    device : str or Backend, default "cpu"
+    rng : int or Stream, default 0
+        Source of the parameters, the examples, and what the layer draws itself.
+
+    Raises
+    ------
+    GradientError, KinkError, BackendError
+        As `gradcheck`.
+
+    Examples
+    --------
+    >>> from portnn import nn
+    >>> gradcheck_layer(nn.Sequential([nn.Affine(8), nn.Tanh(), nn.Affine(3)]), (4,))
+    """
+    rng, backend = as_stream(rng), get_backend(device)
+    params, state, _ = layer.init(rng.child("init"), input_shape)
+    x = rng.child("x").normal((n, *input_shape))
+    params, state, x = tree.map(lambda a: backend.asarray(a, "float64"), (params, state, x))
+
+    def function(params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:
+        y, _, backward = layer.forward(params, state, x, train=True, rng=rng.child("noise"))
+
+        def pullback(dy: Array) -> Tree:
+            dx, grads = backward(dy)
+            return grads, dx
+
+        return y, pullback
+
+    gradcheck(function, params, x, rng=rng)
 
 
 def _backend_of_all(args: tuple[Tree, ...]) -> Backend:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from array_api_compat import array_namespace
 
-from portnn import functional, losses
+from portnn import functional, losses, nn
 from portnn.errors import BackendError, GradientError, KinkError
-from portnn.gradcheck import gradcheck
+from portnn.gradcheck import gradcheck, gradcheck_layer
 
 X = np.random.default_rng(0).normal(size=(3, 4))
 
@@ -97,6 +97,23 @@ def test_a_sharp_bend_is_no_kink(backend64):
 def test_a_loss():
     target = np.asarray([0, 3, 1])
     gradcheck(lambda x: losses.SoftmaxCrossEntropy()(x, target), X)
+
+
+@pytest.mark.parametrize("wrong", ["input", "parameter"])
+def test_a_layer_with_a_wrong_gradient(wrong):
+    class Broken(nn.Affine):
+        def forward(self, params, state, x, *, train=False, rng=None):
+            y, state, backward = super().forward(params, state, x, train=train, rng=rng)
+
+            def broken(dy, input_grad=True):
+                dx, grads = backward(dy, input_grad)
+                return (2.0 * dx, grads) if wrong == "input" else (dx, grads | {"b": 2.0 * grads["b"]})
+
+            return y, state, broken
+
+    gradcheck_layer(nn.Affine(3), (4,))
+    with pytest.raises(GradientError):
+        gradcheck_layer(Broken(3), (4,))
 
 
 def test_sentences():

@@ -1,0 +1,28 @@
+"""Every Python example of the README runs as it stands there."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from lanes import STATUS
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.splitlines()[0])
+def test_example(code, tmp_path, monkeypatch, capsys):
+    if "import cupy" in code and not STATUS["cupy"].usable:
+        # The lines are the same for every library that has these three functions.
+        code = code.replace("import cupy as cp", "import numpy as cp")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "readme", sys.modules[__name__])
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    if "test accuracy" in code:
+        accuracy = float(re.search(r"test accuracy ([\d.]+)%", capsys.readouterr().out).group(1))
+        assert accuracy > 93
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) == 4
