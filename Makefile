@@ -18,7 +18,7 @@ train: $(VENV)/.train
 
 test: $(VENV)/.test
 	$(if $(WITH),$(PIP) $(WITH))
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
