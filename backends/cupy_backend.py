@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import Backend, Memory, Status
+from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 
 # cudaError_t, in CUDA's driver_types.h
@@ -23,6 +23,10 @@ _NO_DEVICE = 100
 # DLDeviceType, in dlpack.h
 _DLPACK_CPU = 1
 
+_INSTALL = (
+    'pip install "portnn[cuda13-ctk]" (NVIDIA driver 580 or newer), '
+    'or "portnn[cuda12]" (an older driver, and the CUDA 12 toolkit)'
+)
 _PROBE_KERNEL = """
 #include <cuda_fp16.h>
 extern "C" __global__ void portnn_probe(float* x) { x[0] = __half2float(__float2half(1.0f)); }
@@ -96,20 +100,13 @@ class CupyBackend(Backend):
 @functools.cache
 def probe() -> Status:
     """Find out by computing whether CuPy can use a GPU here; asked once a process."""
-    try:
-        import cupy
-        from cupy.cuda import runtime
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            return Status(False, f"CuPy is installed but cannot be imported: {error}")
-        return Status(
-            False,
-            'CuPy is not installed: pip install "portnn[cuda13-ctk]" (NVIDIA driver 580 or newer) '
-            'or "portnn[cuda12]" (an older one, with the CUDA 12 toolkit)',
-        )
-    except Exception as error:  # an ABI mismatch with NumPy, two CuPy wheels side by side ...
-        return Status(False, f"CuPy is installed but cannot be imported: {_sentence(error)}")
-    version = str(cupy.__version__)
+    status = library_status("cupy", "CuPy", _INSTALL)
+    if not status.usable:
+        return status
+    import cupy
+    from cupy.cuda import runtime
+
+    version = status.version
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
@@ -117,7 +114,7 @@ def probe() -> Status:
     if count == 0:
         return Status(False, _no_device(), version)
     missing = _smoke_test(cupy, runtime.runtimeGetVersion() // 1000)
-    return Status(False, missing, version) if missing else Status(True, "ready", version)
+    return Status(False, missing, version) if missing else status
 
 
 def _why_no_count(error: Any, runtime: Any) -> str:
@@ -135,7 +132,7 @@ def _why_no_count(error: Any, runtime: Any) -> str:
             f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}.{driver % 1000 // 10}, and the installed "
             f"CuPy needs CUDA {needed}: update the driver (apt install nvidia-driver){other}"
         )
-    return f"CUDA does not start (error {error.status}): {_sentence(error)}; nvidia-smi shows the state of the driver"
+    return f"CUDA does not start (error {error.status}): {first_line(error)}; nvidia-smi shows the state of the driver"
 
 
 def _no_device() -> str:
@@ -156,13 +153,9 @@ def _smoke_test(cupy: Any, cuda: int) -> str | None:
         cupy.RawKernel(_PROBE_KERNEL, "portnn_probe")((1,), (1,), (x,))
         (x * 2).get()
     except Exception as error:  # compiler, driver and header problems have no common type
-        return f"a test kernel does not compile and run; CUDA's headers may be missing: {toolkit} ({_sentence(error)})"
+        return f"a test kernel does not compile and run; CUDA's headers may be missing: {toolkit} ({first_line(error)})"
     try:
         (cupy.reshape(x, (2, 2)) @ cupy.reshape(x, (2, 2))).get()
     except Exception as error:
-        return f"cuBLAS, which multiplies matrices, does not work: {toolkit} ({_sentence(error)})"
+        return f"cuBLAS, which multiplies matrices, does not work: {toolkit} ({first_line(error)})"
     return None
-
-
-def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import Backend, Status
+from portnn.backend import Backend, Status, first_line, library_status
 from portnn.errors import BackendError
 
 
@@ -27,23 +27,14 @@ class JaxBackend(Backend):
             devices = jax.devices(platform or None)
             self._device = devices[int(index or 0)]
         except (RuntimeError, IndexError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise BackendError(f"jax {jax.__version__} cannot use device {device!r}: {reason}") from None
+            raise BackendError(f"jax {jax.__version__} cannot use device {device!r}: {first_line(error)}") from None
         self.device = f"{self._device.platform}:{self._device.id}" if self._device.id else self._device.platform
         self.xp = xp
         self._jax = jax
 
     @classmethod
     def status(cls) -> Status:
-        try:
-            import jax
-        except ModuleNotFoundError as error:
-            if error.name != "jax":
-                return Status(False, f"jax is installed but cannot be imported: {error}")
-            return Status(False, 'jax is not installed: pip install "portnn[jax]"')
-        except (ImportError, RuntimeError) as error:  # RuntimeError: jaxlib of another version
-            return Status(False, f"jax is installed but cannot be imported: {error}")
-        return Status(True, "ready", jax.__version__)
+        return library_status("jax", "jax", 'pip install "portnn[jax]"')
 
     @classmethod
     def from_array(cls, array: Any) -> JaxBackend:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import Backend, Status
+from portnn.backend import Backend, Status, library_status
 from portnn.errors import BackendError
 
 
@@ -32,11 +32,8 @@ class StrictBackend(Backend):
 
     @classmethod
     def status(cls) -> Status:
-        try:
-            import array_api_strict
-        except ModuleNotFoundError:
-            return Status(False, "array-api-strict is not installed: pip install array-api-strict")
-        return Status(True, "ready (for tests: slow, and its device is simulated)", array_api_strict.__version__)
+        status = library_status("array_api_strict", "array-api-strict", "pip install array-api-strict")
+        return status._replace(message="ready (for tests: its device is simulated)") if status.usable else status
 
     @classmethod
     def from_array(cls, array: Any) -> StrictBackend:

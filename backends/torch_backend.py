@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.backend import Backend, Memory, Status
+from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 
 
@@ -23,23 +23,14 @@ class TorchBackend(Backend):
         try:
             self._device = torch.empty(0, device=device or "cpu").device
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise BackendError(f"torch {torch.__version__} cannot use device {device!r}: {reason}") from None
+            raise BackendError(f"torch {torch.__version__} cannot use device {device!r}: {first_line(error)}") from None
         self.device = str(self._device)
         self.xp = xp
         self._torch = torch
 
     @classmethod
     def status(cls) -> Status:
-        try:
-            import torch
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                return Status(False, f"torch is installed but cannot be imported: {error}")
-            return Status(False, 'torch is not installed: pip install "portnn[torch]"')
-        except (ImportError, OSError) as error:  # OSError: a shared library of torch is missing
-            return Status(False, f"torch is installed but cannot be imported: {error}")
-        return Status(True, "ready", torch.__version__)
+        return library_status("torch", "torch", 'pip install "portnn[torch]"')
 
     @classmethod
     def from_array(cls, array: Any) -> TorchBackend:

@@ -11,6 +11,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from portnn._typing import Array, DType, Namespace
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
 
     from portnn.kernels import Kernel
 
-__all__ = ["Backend", "Memory", "Status", "available_backends", "backend_class_of", "backend_of", "get_backend"]
+__all__ = [
+    "Backend",
+    "Memory",
+    "Status",
+    "available_backends",
+    "backend_class_of",
+    "backend_of",
+    "first_line",
+    "get_backend",
+    "library_status",
+]
 
 
 class Status(NamedTuple):
@@ -30,6 +41,34 @@ class Status(NamedTuple):
     usable: bool
     message: str
     version: str = ""
+
+
+def library_status(module: str, name: str, install: str) -> Status:
+    """Whether a library can be imported: the first half of a backend's status.
+
+    Parameters
+    ----------
+    module : str
+        The module to import.
+    name : str
+        The library's name in sentences.
+    install : str
+        What to do where it is missing.
+    """
+    try:
+        library = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return Status(False, f"{name} is not installed: {install}")
+        return Status(False, f"{name} is installed but cannot be imported: {error}")
+    except Exception as error:  # a missing shared library, an ABI mismatch, two wheels side by side: no common type
+        return Status(False, f"{name} is installed but cannot be imported: {first_line(error)}")
+    return Status(True, "ready", str(library.__version__))
+
+
+def first_line(error: BaseException) -> str:
+    """An error of another library in one line, for a sentence of ours."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300]
 
 
 class Memory(NamedTuple):
@@ -171,7 +210,7 @@ def _discover() -> Mapping[str, type[Backend] | _Broken]:
             found[entry.name] = entry.load()
         except Exception as error:
             # Somebody else's code: whatever it raises must end up in a sentence of the table.
-            found[entry.name] = _Broken(entry.name, f"{entry.value} cannot be loaded: {error!r}")
+            found[entry.name] = _Broken(entry.name, f"{entry.value} cannot be loaded: {first_line(error)}")
     return found
 
 

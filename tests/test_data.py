@@ -186,7 +186,9 @@ OK = b""
 
 
 @pytest.mark.parametrize(
-    "first", [OK, ConnectionError("refused"), TimeoutError(), b"<html>", gzip.compress(b"another file", mtime=0)], ids=repr
+    "first",
+    [OK, ConnectionError("refused"), TimeoutError(), b"<html>", gzip.compress(b"another file", mtime=0)],
+    ids=repr,
 )
 def test_download(monkeypatch, tmp_path, first):
     mirrors = Mirrors(monkeypatch, tmp_path, [first, OK])
