@@ -8,13 +8,16 @@ happens when a GPU is asked for, never on import.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
+from portnn.kernels import Kernel
+
+from .erf_kernels import erf_kernel
 
 # cudaError_t, in CUDA's driver_types.h
 _INSUFFICIENT_DRIVER = 35
@@ -60,6 +63,10 @@ class CupyBackend(Backend):
     def from_array(cls, array: Any) -> CupyBackend:
         return cls(str(array.device.id))
 
+    @classmethod
+    def kernels(cls) -> Mapping[str, Kernel]:
+        return {"erf": erf_kernel(_erf_and_exp)}
+
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._cupy.ndarray) and array.device == self._device
 
@@ -95,6 +102,13 @@ class CupyBackend(Backend):
     def describe(self) -> str:
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._device.id)
         return f"{self.device} ({properties['name'].decode()})"
+
+
+def _erf_and_exp() -> Any:
+    import cupy
+    from cupyx.scipy.special import erf
+
+    return erf, cupy.exp
 
 
 @functools.cache

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from portnn.backend import Backend, Status, first_line, library_status
 from portnn.errors import BackendError
+from portnn.kernels import Kernel
+
+from .erf_kernels import erf_kernel
 
 
 class JaxBackend(Backend):
@@ -40,6 +43,10 @@ class JaxBackend(Backend):
     def from_array(cls, array: Any) -> JaxBackend:
         device = next(iter(array.devices()))
         return cls(f"{device.platform}:{device.id}")
+
+    @classmethod
+    def kernels(cls) -> Mapping[str, Kernel]:
+        return {"erf": erf_kernel(_erf_and_exp)}
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._jax.Array) and array.devices() == {self._device}
@@ -76,3 +83,9 @@ class JaxBackend(Backend):
     def describe(self) -> str:
         kind = self._device.device_kind
         return self.device if kind == self._device.platform else f"{self.device} ({kind})"
+
+
+def _erf_and_exp() -> Any:
+    import jax
+
+    return jax.scipy.special.erf, jax.numpy.exp

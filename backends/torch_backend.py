@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
+from portnn.kernels import Kernel
+
+from .erf_kernels import erf_kernel
 
 
 class TorchBackend(Backend):
@@ -35,6 +39,10 @@ class TorchBackend(Backend):
     @classmethod
     def from_array(cls, array: Any) -> TorchBackend:
         return cls(str(array.device))
+
+    @classmethod
+    def kernels(cls) -> Mapping[str, Kernel]:
+        return {"erf": erf_kernel(_erf_and_exp)}
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._torch.Tensor) and array.device == self._device
@@ -72,3 +80,9 @@ class TorchBackend(Backend):
         if self._device.type == "cuda":
             return f"{self.device} ({self._torch.cuda.get_device_name(self._device)})"
         return self.device
+
+
+def _erf_and_exp() -> Any:
+    import torch
+
+    return torch.special.erf, torch.exp

@@ -1,6 +1,14 @@
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# Most of the time of the tests on JAX is compiling. What is compiled is kept between runs, and shared by workers.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 from lanes import USABLE, USABLE64, open_lane
 
 from portnn.backend import Backend

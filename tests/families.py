@@ -61,10 +61,22 @@ FUNCTIONS = {
         lambda rng, n: (rng.normal(size=(n, 4)), rng.normal(size=(4, 3)), rng.normal(size=3)),
         batched=(True, False, False),
     ),
+    "erf": FunctionCase(functional.erf, normal(5)),
+    "identity": FunctionCase(functional.identity, normal(2, 3)),
     "relu": FunctionCase(functional.relu, away_from_zero(5)),
+    "leaky_relu": FunctionCase(functional.leaky_relu, away_from_zero(5)),
+    "elu": FunctionCase(functional.elu, away_from_zero(5)),
+    "selu": FunctionCase(functional.selu, away_from_zero(5)),
     "sigmoid": FunctionCase(functional.sigmoid, normal(2, 3)),
+    "hard_sigmoid": FunctionCase(functional.hard_sigmoid, normal(2, 3)),
     "tanh": FunctionCase(functional.tanh, normal(2, 3)),
+    "softplus": FunctionCase(functional.softplus, normal(2, 3)),
+    "silu": FunctionCase(functional.silu, normal(5)),
+    "hard_swish": FunctionCase(functional.hard_swish, normal(5)),
+    "gelu": FunctionCase(functional.gelu, normal(5)),
+    "gelu_tanh": FunctionCase(functional.gelu_tanh, normal(5)),
     "softmax": FunctionCase(functional.softmax, normal(5)),
+    "log_softmax": FunctionCase(functional.log_softmax, normal(5)),
     "softmax_cross_entropy": FunctionCase(functional.softmax_cross_entropy, normal(4), labels(4)),
     "softmax_cross_entropy-one_hot": FunctionCase(functional.softmax_cross_entropy, normal(4), one_hot(4)),
     "softmax_cross_entropy-soft": FunctionCase(functional.softmax_cross_entropy, normal(4), soft(4)),
@@ -72,8 +84,8 @@ FUNCTIONS = {
     "half_squared_error": FunctionCase(functional.half_squared_error, normal(2, 3), normal(2, 3)),
 }
 
-#: Functions that say how data enter; they have no gradient and tests of their own.
-NOT_DIFFERENTIABLE = {"as_float", "take_rows"}
+#: Functions and layers without a gradient, which have tests of their own.
+NOT_DIFFERENTIABLE = {"as_float", "step", "take_rows", "Step"}
 
 
 @dataclass(frozen=True)
@@ -88,9 +100,21 @@ LAYERS = {
     "Affine": LayerCase(nn.Affine(3), (4,)),
     "Flatten": LayerCase(nn.Flatten(), (2, 3)),
     "Flatten-scalar": LayerCase(nn.Flatten(), ()),
+    "Identity": LayerCase(nn.Identity(), (4,)),
     "ReLU": LayerCase(nn.ReLU(), (4,)),
+    "LeakyReLU": LayerCase(nn.LeakyReLU(slope=0.2), (4,)),
+    "ELU": LayerCase(nn.ELU(alpha=0.5), (4,)),
+    "SELU": LayerCase(nn.SELU(), (4,)),
     "Sigmoid": LayerCase(nn.Sigmoid(), (2, 3)),
+    "HardSigmoid": LayerCase(nn.HardSigmoid(), (4,)),
     "Tanh": LayerCase(nn.Tanh(), (4,)),
+    "Softplus": LayerCase(nn.Softplus(), (4,)),
+    "SiLU": LayerCase(nn.SiLU(), (4,)),
+    "HardSwish": LayerCase(nn.HardSwish(), (4,)),
+    "GELU": LayerCase(nn.GELU(), (4,)),
+    "GELUTanh": LayerCase(nn.GELUTanh(), (4,)),
+    "Softmax": LayerCase(nn.Softmax(), (4,)),
+    "LogSoftmax": LayerCase(nn.LogSoftmax(), (4,)),
     "Sequential": LayerCase(MLP, (2, 2)),
     "Sequential-empty": LayerCase(nn.Sequential([]), (4,)),
     "Sequential-nested": LayerCase(nn.Sequential([nn.Sigmoid(), MLP, nn.Sequential([nn.Affine(2)])]), (2, 2)),

@@ -1,5 +1,7 @@
 """Generic tests over the table of functions."""
 
+import math
+
 import numpy as np
 import pytest
 from families import FUNCTIONS, FunctionCase
@@ -7,6 +9,7 @@ from helpers import assert_close, assert_equal, assert_here, get, put
 
 from portnn import functional, get_backend
 from portnn.backend import Backend
+from portnn.errors import GradientError
 from portnn.gradcheck import gradcheck
 
 REFERENCE = get_backend("numpy")
@@ -96,6 +99,79 @@ def test_under_jax_jit(case):
     y, _ = case.function(*args, *fixed)
     dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), "float32")
     assert_close(get(backend, jax.jit(both)(args, fixed, dy)), get(backend, both(args, fixed, dy)), "float32")
+
+
+def torch_functions():
+    import torch
+    from torch.nn import functional as theirs
+
+    return {
+        "erf": torch.special.erf,
+        "relu": theirs.relu,
+        "leaky_relu": lambda x: theirs.leaky_relu(x, 0.1),
+        "elu": theirs.elu,
+        "selu": theirs.selu,
+        "sigmoid": torch.sigmoid,
+        "hard_sigmoid": lambda x: theirs.relu6(x + 3) / 6,  # hardsigmoid has 1/6 of its gradient in float32
+        "tanh": torch.tanh,
+        "softplus": theirs.softplus,
+        "silu": theirs.silu,
+        "hard_swish": theirs.hardswish,
+        "gelu": theirs.gelu,
+        "gelu_tanh": lambda x: theirs.gelu(x, approximate="tanh"),
+        "softmax": lambda x: theirs.softmax(x, dim=-1),
+        "log_softmax": lambda x: theirs.log_softmax(x, dim=-1),
+        "identity": lambda x: x.clone(),
+    }
+
+
+ACTIVATIONS = [name for name in functional.activations.__all__ if name != "step"] + ["erf"]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_equals_torch(name):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(scale=3.0, size=(40, 7)), rng.normal(size=(40, 7))
+    leaf = torch.tensor(x, requires_grad=True)
+    expected = torch_functions()[name](leaf)
+    expected.backward(torch.tensor(dy))
+    y, backward = getattr(functional, name).portable(x)
+    np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(backward(dy), leaf.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_erf_series_is_exact_to_rounding():
+    x = np.linspace(-8, 8, 2001)
+    y, _ = functional.erf.portable(x)
+    np.testing.assert_allclose(y, [math.erf(v) for v in x], rtol=1e-14, atol=1e-300)
+
+
+def test_step_goes_forward_only(backend):
+    y, backward = functional.step(put(backend, [[-1.0, 0.0, 2.0]], "float32"))
+    assert_here(backend, "float32", y)
+    assert get(backend, y).tolist() == [[0.0, 0.0, 1.0]]
+    with pytest.raises(GradientError, match="the step function has no gradient to learn from: use sigmoid"):
+        backward(y)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_finite_far_out(name, backend):
+    """Values and gradients for |x| up to 1e4 in float32."""
+    x = put(backend, [[-1e4, -88.0, -1e-30, 0.0, 1e-30, 88.0, 1e4]], "float32")
+    y, backward = getattr(functional, name)(x)
+    dx = backward(x * 0.0 + 1.0)
+    assert np.isfinite(get(backend, y)).all()
+    assert np.isfinite(get(backend, dx)).all()
+
+
+def test_softplus_and_log_softmax_are_stable(backend):
+    x = put(backend, [[-1e4, -88.0, 0.0, 88.0, 1e4]], "float32")
+    tiny = np.finfo(np.float32).tiny
+    softplus = get(backend, functional.softplus(x)[0])
+    np.testing.assert_allclose(softplus, [[0, np.exp(-88.0), np.log(2), 88, 1e4]], rtol=1e-6, atol=tiny)
+    log_softmax = get(backend, functional.log_softmax(x)[0])
+    np.testing.assert_allclose(log_softmax, [[-2e4, -10088, -1e4, -9912, 0]], rtol=1e-6)
 
 
 def test_affine_can_skip_the_input_gradient(backend):

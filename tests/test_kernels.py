@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from families import FUNCTIONS
+from families import FUNCTIONS, NOT_DIFFERENTIABLE
 from helpers import assert_close, put
 from lanes import USABLE, open_lane
 
@@ -33,7 +33,8 @@ TWINS = list(twins())
 
 
 def test_every_registered_function_has_a_case():
-    assert {name for name, f in kernels.registry.items() if f.kind == "differentiable"} == CASES.keys()
+    differentiable = {name for name, f in kernels.registry.items() if f.kind == "differentiable"}
+    assert differentiable - NOT_DIFFERENTIABLE == CASES.keys()
     assert {name for name, f in kernels.registry.items() if f.kind == "update_rule"} == RULES.keys()
 
 

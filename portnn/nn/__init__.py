@@ -1,6 +1,23 @@
 """Layers, containers, initializers, and `Network`, which binds a layer to its parameters and a device."""
 
-from portnn.nn.activations import ReLU, Sigmoid, Tanh
+from portnn.nn.activations import (
+    ELU,
+    GELU,
+    SELU,
+    GELUTanh,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Step,
+    Tanh,
+)
 from portnn.nn.affine import Affine
 from portnn.nn.config import from_config, to_config
 from portnn.nn.flatten import Flatten
@@ -22,19 +39,32 @@ from portnn.nn.sequential import Sequential
 __all__ = [
     "Affine",
     "Constant",
+    "ELU",
     "Flatten",
+    "GELU",
+    "GELUTanh",
     "GlorotNormal",
     "GlorotUniform",
+    "HardSigmoid",
+    "HardSwish",
     "HeNormal",
     "HeUniform",
+    "Identity",
     "Initializer",
     "Layer",
+    "LeakyReLU",
+    "LogSoftmax",
     "Network",
     "Normal",
     "Parameterless",
     "ReLU",
+    "SELU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Step",
     "Tanh",
     "Uniform",
     "Zeros",

@@ -58,7 +58,7 @@ class Parameterless(Layer):
     Attributes
     ----------
     function : callable
-        ``function(x) -> (y, backward)``, as a static method.
+        ``function(x, **fields) -> (y, backward)``, as a static method; fields are those of the dataclass.
     """
 
     function: ClassVar[Any]
@@ -69,7 +69,7 @@ class Parameterless(Layer):
     def forward(
         self, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None
     ) -> tuple[Array, Tree, Backward]:
-        y, pullback = self.function(x)
+        y, pullback = self.function(x, **vars(self))
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Any, Tree]:
             return (pullback(dy) if input_grad else None), {}
