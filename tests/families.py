@@ -137,8 +137,20 @@ LOSSES = {
 
 OPTIMIZERS: dict[str, optim.Optimizer] = {
     "SGD": optim.SGD(lr=0.1),
+    "SGD-schedule": optim.SGD(lr=optim.schedules.Exponential(0.3, factor=0.995)),
     "Momentum": optim.Momentum(lr=0.05, alpha=0.8),
+    "Nesterov": optim.Nesterov(lr=0.05, alpha=0.8),
+    "Adagrad": optim.Adagrad(lr=0.8),
+    "Adadelta": optim.Adadelta(lr=optim.schedules.Polynomial(2.0, steps=300, power=2.0), eps=1e-3),
+    "RMSProp": optim.RMSProp(lr=optim.schedules.Polynomial(0.1, steps=300), decay=0.9),
+    "CentredRMSProp": optim.CentredRMSProp(lr=optim.schedules.Polynomial(0.1, steps=300), decay=0.9, eps=1e-3),
     "Adam": optim.Adam(lr=0.1),
+    "AMSGrad": optim.AMSGrad(lr=0.1),
+    "AdamW": optim.AdamW(lr=0.1),
+    "Adamax": optim.Adamax(lr=0.2),
+    "NAdam": optim.NAdam(lr=0.1),
+    "Chain": optim.chain(optim.ClipByNorm(5.0), optim.L2(0.01), optim.Momentum(lr=0.05, alpha=0.8)),
+    "WeightDecay": optim.WeightDecay(0.1, optim.SGD(lr=0.1)),
 }
 
 

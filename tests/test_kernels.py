@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from families import FUNCTIONS, NOT_DIFFERENTIABLE
+from families import FUNCTIONS, NOT_DIFFERENTIABLE, OPTIMIZERS
 from helpers import assert_close, put
 from lanes import USABLE, open_lane
 
@@ -17,7 +17,7 @@ from portnn.kernels import Kernel
 
 #: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
 CASES = {case.function.__name__: case for case in reversed(FUNCTIONS.values())}
-RULES = {opt.rule.__name__: opt for opt in (optim.SGD(), optim.Momentum(), optim.Adam())}
+RULES = {opt.rule.__name__: opt for opt in OPTIMIZERS.values() if isinstance(opt, optim.UpdateRule)}
 
 
 def twins():

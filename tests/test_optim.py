@@ -8,8 +8,9 @@ from families import OPTIMIZERS
 from helpers import assert_close, assert_here, get, put
 from lanes import host_closed, open_lane
 
-from portnn import get_backend, optim
+from portnn import get_backend, optim, tree
 from portnn.errors import ConfigError, ShapeError
+from portnn.optim import schedules
 
 all_optimizers = pytest.mark.parametrize("opt", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
@@ -64,14 +65,34 @@ def test_gradients_are_not_changed(opt, backend):
         np.testing.assert_array_equal(value, before[key])
 
 
-@all_optimizers
-def test_equals_torch(opt):
-    torch = pytest.importorskip("torch")
-    theirs = {
-        "SGD": lambda p: torch.optim.SGD(p, lr=opt.lr),
-        "Momentum": lambda p: torch.optim.SGD(p, lr=opt.lr, momentum=opt.alpha),
-        "Adam": lambda p: torch.optim.Adam(p, lr=opt.lr, betas=(opt.beta1, opt.beta2), eps=opt.eps),
-    }[type(opt).__name__]
+#: The same rule of torch, for parameters; from torch's module and ours.
+THEIRS = {
+    "SGD": lambda t, o: lambda p: t.SGD(p, lr=o.lr),
+    "Momentum": lambda t, o: lambda p: t.SGD(p, lr=o.lr, momentum=o.alpha),
+    "Nesterov": lambda t, o: lambda p: t.SGD(p, lr=o.lr, momentum=o.alpha, nesterov=True),
+    "Adagrad": lambda t, o: lambda p: t.Adagrad(p, lr=o.lr, eps=o.eps),
+    "Adadelta": lambda t, o: lambda p: t.Adadelta(p, lr=o.lr, rho=o.rho, eps=o.eps),
+    "RMSProp": lambda t, o: lambda p: t.RMSprop(p, lr=o.lr, alpha=o.decay, eps=o.eps),
+    "CentredRMSProp": lambda t, o: lambda p: t.RMSprop(p, lr=o.lr, alpha=o.decay, eps=o.eps, centered=True),
+    "Adam": lambda t, o: lambda p: t.Adam(p, lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps),
+    "AMSGrad": lambda t, o: lambda p: t.Adam(p, lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps, amsgrad=True),
+    "AdamW": lambda t, o: lambda p: t.AdamW(p, lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay),
+    "Adamax": lambda t, o: lambda p: t.Adamax(p, lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps),
+    "NAdam": lambda t, o: (
+        lambda p: t.NAdam(p, lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps, momentum_decay=o.momentum_decay)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_equals_torch(name, request):
+    torch, opt = pytest.importorskip("torch"), OPTIMIZERS[name]
+    if isinstance(opt.lr, optim.schedules.Schedule):
+        opt = dataclasses.replace(opt, lr=0.05)
+    theirs = THEIRS[type(opt).__name__](torch.optim, opt)
+    # The scalars of torch's NAdam are float32 unless the default dtype is another.
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
     leaves = {key: torch.tensor(value, requires_grad=True) for key, value in START[0].items()}
     optimizer = theirs(list(leaves.values()))
     for _ in range(50):
@@ -92,7 +113,7 @@ def test_trees_must_match(opt):
 
 @all_optimizers
 def test_is_frozen_and_its_repr_says_all(opt):
-    assert eval(repr(opt), vars(optim)) == opt
+    assert eval(repr(opt), vars(optim) | vars(optim.schedules)) == opt
     with pytest.raises(dataclasses.FrozenInstanceError):
         opt.lr = 1.0
 
@@ -107,6 +128,28 @@ def test_is_frozen_and_its_repr_says_all(opt):
         (lambda: optim.Momentum(alpha=1.0), r"alpha must be a number in \[0, 1\), not 1.0"),
         (lambda: optim.Adam(beta2=1.0), r"beta2 must be a number in \[0, 1\), not 1.0"),
         (lambda: optim.Adam(eps=-1e-8), "eps must be"),
+        (lambda: optim.Nesterov(alpha=-0.1), "alpha must be"),
+        (lambda: optim.Adagrad(eps=-1), "eps must be"),
+        (lambda: optim.Adadelta(rho=1), "rho must be"),
+        (lambda: optim.RMSProp(decay=1), "decay must be"),
+        (lambda: optim.CentredRMSProp(lr=0), "lr must be"),
+        (lambda: optim.AdamW(weight_decay=-1), "weight_decay must be"),
+        (lambda: optim.NAdam(momentum_decay=-1), "momentum_decay must be"),
+        (lambda: optim.ClipByNorm(0), "limit must be"),
+        (lambda: optim.ClipByValue(-1), "limit must be"),
+        (lambda: optim.L1(-1), "rate must be"),
+        (lambda: optim.L2(float("inf")), "rate must be"),
+        (lambda: optim.WeightDecay(-1, optim.SGD()), "rate must be"),
+        (lambda: optim.chain(), "chain needs an optimizer"),
+        (lambda: optim.chain(optim.SGD(), optim.L2(0.1)), "chain links gradient transforms before its last entry"),
+        (lambda: optim.chain(optim.L2(0.1)), "chain ends with an optimizer"),
+        (lambda: schedules.Step(0.1, every=0), "every must be a positive int"),
+        (lambda: schedules.Exponential(0.1, factor=1.1), "factor must be"),
+        (lambda: schedules.InverseTime(0.1, rate=-1), "rate must be"),
+        (lambda: schedules.Cosine(-0.1, steps=3), "lr must be"),
+        (lambda: schedules.Polynomial(0.1, steps=3, power=0), "power must be"),
+        (lambda: schedules.WarmUp(0.1, steps=3), "WarmUp goes on with a schedule"),
+        (lambda: schedules.OneCycle(0.1, steps=3, rise=1), "rise must be"),
     ],
 )
 def test_bad_hyper_parameters_fail_at_construction(make, sentence):
@@ -118,3 +161,130 @@ def test_bias_correction_of_adam_is_in_double_precision():
     hyper = optim.Adam().hyper(1)
     assert hyper["bias2"] == 1 - 0.999
     assert all(isinstance(value, float) for value in hyper.values())
+
+
+# ---- schedules
+
+
+def torch_schedule(make, steps):
+    """The rates of torch's scheduler, from the first step on."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler = make(torch.optim.lr_scheduler)(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+SCHEDULES = {
+    "Constant": (schedules.Constant(0.5), lambda t: lambda o: t.ConstantLR(o, factor=1.0)),
+    "Step": (schedules.Step(0.5, every=4, factor=0.3), lambda t: lambda o: t.StepLR(o, 4, gamma=0.3)),
+    "Exponential": (schedules.Exponential(0.5, factor=0.9), lambda t: lambda o: t.ExponentialLR(o, 0.9)),
+    "InverseTime": (
+        schedules.InverseTime(0.5, rate=0.2),
+        lambda t: lambda o: t.LambdaLR(o, lambda k: 1 / (1 + 0.2 * k)),
+    ),
+    "Polynomial": (
+        schedules.Polynomial(0.5, steps=10, power=2.0),
+        lambda t: lambda o: t.PolynomialLR(o, 10, power=2.0),
+    ),
+    "Cosine": (
+        schedules.Cosine(0.5, steps=20, end=0.1),
+        lambda t: lambda o: t.CosineAnnealingLR(o, 20, eta_min=0.1),
+    ),
+    "WarmUp": (
+        schedules.WarmUp(schedules.Constant(0.5), steps=5),
+        lambda t: lambda o: t.LinearLR(o, start_factor=0.2, total_iters=4),
+    ),
+    "OneCycle": (
+        schedules.OneCycle(0.5, steps=20),
+        lambda t: lambda o: t.OneCycleLR(o, 0.5, total_steps=20, cycle_momentum=False),
+    ),
+}
+
+
+def test_every_schedule_is_in_the_table():
+    assert set(SCHEDULES) == set(schedules.__all__) - {"Schedule"}
+
+
+@pytest.mark.parametrize(("schedule", "theirs"), SCHEDULES.values(), ids=SCHEDULES)
+def test_schedule_equals_torch(schedule, theirs):
+    steps = 19
+    np.testing.assert_allclose([schedule(k) for k in range(1, steps + 1)], torch_schedule(theirs, steps), rtol=1e-12)
+    assert isinstance(schedule(7), float)
+
+
+@pytest.mark.parametrize("schedule", [schedules.Polynomial(1.0, steps=5, end=0.1), schedules.Cosine(1.0, 5, 0.1)])
+def test_schedules_stay_at_their_end(schedule):
+    assert schedule(6) == schedule(7) == schedule(10**6) == pytest.approx(0.1)
+
+
+# ---- transforms
+
+
+def transformed(backend, link):
+    params = ({"w": np.asarray([[3.0, -4.0]]), "b": np.asarray([2.0])}, {})
+    grads = ({"w": np.asarray([[6.0, 0.0]]), "b": np.asarray([-8.0])}, {})
+    params, grads = put(backend, (params, grads), "float32")
+    result = link.transform(params, grads)
+    assert_here(backend, "float32", result)
+    return tree.map(lambda a: a.tolist(), get(backend, result))[0]
+
+
+def test_transforms(backend):
+    assert transformed(backend, optim.ClipByValue(5.0)) == {"w": [[5.0, 0.0]], "b": [-5.0]}
+    assert transformed(backend, optim.ClipByNorm(5.0)) == {"w": [[3.0, 0.0]], "b": [-4.0]}
+    assert transformed(backend, optim.ClipByNorm(50.0)) == {"w": [[6.0, 0.0]], "b": [-8.0]}
+    # Penalties leave the bias alone.
+    assert transformed(backend, optim.L2(0.5)) == {"w": [[7.5, -2.0]], "b": [-8.0]}
+    assert transformed(backend, optim.L1(0.5)) == {"w": [[6.5, -0.5]], "b": [-8.0]}
+
+
+def test_clip_of_a_zero_gradient():
+    zero = {"w": np.zeros(3)}
+    assert optim.ClipByNorm(1.0).transform(zero, zero)["w"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_links_act_in_their_order():
+    params, grads = {"w": np.asarray([2.0])}, {"w": np.asarray([10.0])}
+    for links, expected in (
+        ((optim.ClipByValue(1.0), optim.L2(0.5)), 0.0),
+        ((optim.L2(0.5), optim.ClipByValue(1.0)), 1.0),
+    ):
+        opt = optim.chain(*links, optim.SGD(lr=1.0))
+        assert opt.step({"w": np.asarray([2.0])}, grads, opt.init(params))[0]["w"].tolist() == [expected]
+
+
+def test_weight_decay_is_decoupled_and_leaves_biases_alone():
+    params = {"w": np.asarray([2.0]), "b": np.asarray([2.0])}
+    opt = optim.WeightDecay(0.5, optim.Adam(lr=0.1))
+    stepped, _ = opt.step(params, {"w": np.asarray([0.0]), "b": np.asarray([0.0])}, opt.init(params))
+    assert stepped["w"].tolist() == pytest.approx([2.0 * (1 - 0.1 * 0.5)])
+    assert stepped["b"].tolist() == [2.0]
+
+
+def test_the_lectures_form_of_adam_is_the_original():
+    """``lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)``, with epsilon scaled alike, steps to the same place."""
+    opt, rng = optim.Adam(lr=0.01), np.random.default_rng(0)
+    p = q = rng.normal(size=20)
+    m = v = np.zeros(20)
+    state = opt.init({"w": p})
+    params = {"w": p.copy()}
+    for t in range(1, 51):
+        g = rng.normal(size=20)
+        params, state = opt.step(params, {"w": g}, state)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + (1 - 0.999) * g * g
+        lr_t = 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        q = q - lr_t * m / (np.sqrt(v) + 1e-8 * np.sqrt(1 - 0.999**t))
+    np.testing.assert_allclose(params["w"], q, rtol=1e-12)
+
+
+def test_nadam_resumes_at_any_step():
+    """Its running product depends on the step alone, not on the calls before."""
+    opt = optim.NAdam()
+    in_order = [opt.hyper(step) for step in range(1, 30)]
+    assert opt.hyper(20) == in_order[19]
+    assert opt.hyper(5) == in_order[4]

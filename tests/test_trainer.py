@@ -99,9 +99,9 @@ def test_the_order_of_the_batches():
 # ---- training
 
 
-@pytest.mark.parametrize("opt", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_learns(opt, backend):
-    trainer = make(backend, optimizer=opt)
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Chain"])
+def test_learns(name, backend):
+    trainer = make(backend, optimizer=OPTIMIZERS[name])
     history = trainer.fit(X, LABELS, epochs=30, batch_size=10)
     assert history["loss"][-1] < 0.6 * history["loss"][0]
     assert all(backend.owns(p) for p in tree.leaves(trainer.network.params))

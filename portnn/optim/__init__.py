@@ -1,6 +1,34 @@
 """Optimizers: ``opt_state = opt.init(params)``, then ``params, opt_state = opt.step(params, grads, opt_state)``."""
 
+from portnn.optim import schedules
+from portnn.optim.adam import Adam, Adamax, AdamW, AMSGrad, NAdam
+from portnn.optim.adaptive import Adadelta, Adagrad, CentredRMSProp, RMSProp
+from portnn.optim.descent import SGD, Momentum, Nesterov
 from portnn.optim.optimizer import Optimizer, UpdateRule
-from portnn.optim.rules import SGD, Adam, Momentum
+from portnn.optim.transforms import L1, L2, Chain, ClipByNorm, ClipByValue, GradientTransform, WeightDecay, chain
 
-__all__ = ["SGD", "Adam", "Momentum", "Optimizer", "UpdateRule"]
+__all__ = [
+    "AMSGrad",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "CentredRMSProp",
+    "Chain",
+    "ClipByNorm",
+    "ClipByValue",
+    "GradientTransform",
+    "L1",
+    "L2",
+    "Momentum",
+    "NAdam",
+    "Nesterov",
+    "Optimizer",
+    "RMSProp",
+    "SGD",
+    "UpdateRule",
+    "WeightDecay",
+    "chain",
+    "schedules",
+]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Tree
+from portnn.checks import check_number
+from portnn.optim.schedules import Schedule
 
 __all__ = ["Optimizer", "UpdateRule"]
 
@@ -53,8 +56,14 @@ class Optimizer(ABC):
         return params, {"step": number, "slots": slots}
 
 
+@dataclass(frozen=True)
 class UpdateRule(Optimizer):
     """An optimizer that treats every array alike and apart from the others.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, > 0.
 
     Attributes
     ----------
@@ -66,8 +75,17 @@ class UpdateRule(Optimizer):
         How many arrays of the shape of ``p`` the rule remembers; they start at 0.
     """
 
+    lr: float | Schedule
+
     rule: ClassVar[Any]
     slot_count: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.lr, Schedule):
+            check_number("lr", self.lr, 0, open_low=True)
+
+    def hyper(self, step: int) -> dict[str, float]:
+        return {"lr": self.lr(step) if isinstance(self.lr, Schedule) else float(self.lr)}
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         return tuple(tree.map(lambda p: array_namespace(p).zeros_like(p), params) for _ in range(self.slot_count))

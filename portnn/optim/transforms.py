@@ -1,0 +1,168 @@
+"""Gradient transforms, and `chain`, which links them before an optimizer.
+
+``chain(ClipByNorm(1.0), L2(1e-4), Adam())`` clips, adds the penalty's gradient, and then steps. Penalties act on
+weights, the parameters called ``w``, and not on biases or the parameters of a normalisation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from portnn import tree
+from portnn._typing import Array, Tree
+from portnn.checks import check_number
+from portnn.errors import ConfigError
+from portnn.optim.optimizer import Optimizer
+
+__all__ = ["L1", "L2", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "WeightDecay", "chain"]
+
+
+class GradientTransform(ABC):
+    """A link of a chain: a pure function of parameters and gradients; a frozen dataclass."""
+
+    @abstractmethod
+    def transform(self, params: Tree, grads: Tree) -> Tree:
+        """Other gradients, of the same structure."""
+
+
+@dataclass(frozen=True)
+class ClipByValue(GradientTransform):
+    """Every entry of the gradient is held within ``-limit`` and ``limit``, > 0."""
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        check_number("limit", self.limit, 0, open_low=True)
+
+    def transform(self, params: Tree, grads: Tree) -> Tree:
+        def clip(g: Array) -> Array:
+            xp = array_namespace(g)
+            return xp.where(g > self.limit, self.limit, xp.where(g < -self.limit, -self.limit, g))
+
+        return tree.map(clip, grads)
+
+
+@dataclass(frozen=True)
+class ClipByNorm(GradientTransform):
+    """The whole gradient is shortened to the Euclidean norm ``limit``, > 0, where it is longer (Pascanu et al. 2013).
+
+    The norm is that of all entries of all arrays together; its direction stays.
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        check_number("limit", self.limit, 0, open_low=True)
+
+    def transform(self, params: Tree, grads: Tree) -> Tree:
+        leaves = tree.leaves(grads)
+        if not leaves:
+            return grads
+        xp = array_namespace(leaves[0])
+        norm = xp.sqrt(sum(xp.sum(g * g) for g in leaves))
+        factor = self.limit / xp.where(norm > self.limit, norm, self.limit)
+        return tree.map(lambda g: factor * g, grads)
+
+
+@dataclass(frozen=True)
+class L2(GradientTransform):
+    """Adds the gradient ``rate w`` of the penalty ``rate / 2 sum w^2`` to that of every weight; rate >= 0."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, 0)
+
+    def transform(self, params: Tree, grads: Tree) -> Tree:
+        return _on_weights(lambda p, g: g + self.rate * p, params, grads)
+
+
+@dataclass(frozen=True)
+class L1(GradientTransform):
+    """Adds the gradient ``rate sign(w)`` of the penalty ``rate sum |w|`` to that of every weight; rate >= 0."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, 0)
+
+    def transform(self, params: Tree, grads: Tree) -> Tree:
+        return _on_weights(lambda p, g: g + self.rate * array_namespace(p).sign(p), params, grads)
+
+
+def _on_weights(function: Any, params: Tree, grads: Tree) -> Tree:
+    paths = iter(tree.flatten(params))
+    return tree.map(lambda p, g: function(p, g) if next(paths).rpartition(".")[2] == "w" else g, params, grads)
+
+
+@dataclass(frozen=True)
+class Chain(Optimizer):
+    """Transforms the gradients, one link after the other, and hands them to an optimizer; made by `chain`."""
+
+    transforms: tuple[GradientTransform, ...]
+    optimizer: Optimizer
+
+    def slots(self, params: Tree) -> tuple[Tree, ...]:
+        return self.optimizer.slots(params)
+
+    def hyper(self, step: int) -> dict[str, float]:
+        return self.optimizer.hyper(step)
+
+    def update(
+        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
+    ) -> tuple[Tree, tuple[Tree, ...]]:
+        for link in self.transforms:
+            grads = link.transform(params, grads)
+        return self.optimizer.update(params, grads, slots, hyper)
+
+
+@dataclass(frozen=True)
+class WeightDecay(Optimizer):
+    """Decoupled weight decay of the weights alone: ``w <- w - lr rate w`` before another optimizer's step.
+
+    Parameters
+    ----------
+    rate : float
+        >= 0; in units of the optimizer's learning rate (Loshchilov and Hutter 2019).
+    optimizer : Optimizer
+    """
+
+    rate: float
+    optimizer: Optimizer
+
+    def __post_init__(self) -> None:
+        check_number("rate", self.rate, 0)
+
+    def slots(self, params: Tree) -> tuple[Tree, ...]:
+        return self.optimizer.slots(params)
+
+    def hyper(self, step: int) -> dict[str, float]:
+        return self.optimizer.hyper(step)
+
+    def update(
+        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
+    ) -> tuple[Tree, tuple[Tree, ...]]:
+        shrunk = _on_weights(lambda p, own: own - (hyper["lr"] * self.rate) * own, params, params)
+        return self.optimizer.update(shrunk, grads, slots, hyper)
+
+
+def chain(*links: GradientTransform | Optimizer) -> Optimizer:
+    """Link gradient transforms before an optimizer, which comes last.
+
+    >>> from portnn import optim
+    >>> chain(ClipByNorm(1.0), optim.SGD())
+    Chain(transforms=(ClipByNorm(limit=1.0),), optimizer=SGD(lr=0.01))
+    """
+    if not links:
+        raise ConfigError("chain needs an optimizer as its last entry")
+    *transforms, optimizer = links
+    for link in transforms:
+        if not isinstance(link, GradientTransform):
+            raise ConfigError(f"chain links gradient transforms before its last entry, not {link!r}")
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(f"chain ends with an optimizer, not with {optimizer!r}")
+    return Chain(tuple(link for link in transforms if isinstance(link, GradientTransform)), optimizer)
