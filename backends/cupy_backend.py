@@ -8,10 +8,9 @@ happens when a GPU is asked for, never on import.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
-
-import numpy as np
 
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
@@ -24,7 +23,7 @@ _INSUFFICIENT_DRIVER = 35
 _NO_DEVICE = 100
 
 # DLDeviceType, in dlpack.h
-_DLPACK_CPU = 1
+_DLPACK_CUDA = 2
 
 _INSTALL = (
     'pip install "portnn[cuda13-ctk]" (NVIDIA driver 580 or newer), '
@@ -71,10 +70,10 @@ class CupyBackend(Backend):
         return isinstance(array, self._cupy.ndarray) and array.device == self._device
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
-        if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray | self._cupy.ndarray):
-            library = np if x.__dlpack_device__()[0] == _DLPACK_CPU else self._cupy
-            x = library.from_dlpack(x)
         with self._device:
+            if not isinstance(x, self._cupy.ndarray):
+                on_gpu = hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _DLPACK_CUDA
+                x = self._cupy.from_dlpack(x) if on_gpu else self.host_array(x, dtype)
             return self._cupy.asarray(x, dtype=dtype)
 
     def to_numpy(self, array: Any) -> Any:
@@ -91,13 +90,9 @@ class CupyBackend(Backend):
         with self._device:
             return Memory(*self._cupy.cuda.runtime.memGetInfo())
 
-    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(step)
-        def on_device(*args: Any) -> Any:
-            with self._device:
-                return step(*args)
-
-        return on_device
+    def context(self) -> AbstractContextManager[Any]:
+        # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.
+        return self._cupy.cuda.Device(self._device.id)  # type: ignore[no-any-return]
 
     def describe(self) -> str:
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._device.id)
@@ -141,7 +136,9 @@ def _why_no_count(error: Any, runtime: Any) -> str:
             "of your GPU (on Debian and Ubuntu: apt install nvidia-driver), or use --device cpu"
         )
     if error.status == _INSUFFICIENT_DRIVER:
-        other = f', or pip install "portnn[cuda{driver // 1000}]"' if 12 <= driver // 1000 < needed else ""
+        other = ""
+        if 12 <= driver // 1000 < needed:
+            other = f', or pip uninstall cupy-cuda{needed}x and pip install "portnn[cuda{driver // 1000}]"'
         return (
             f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}.{driver % 1000 // 10}, and the installed "
             f"CuPy needs CUDA {needed}: update the driver (apt install nvidia-driver){other}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class JaxBackend(Backend):
         platform, _, index = (device or "").partition(":")
         try:
             devices = jax.devices(platform or None)
-            self._device = devices[int(index or 0)]
-        except (RuntimeError, IndexError, ValueError) as error:
+            self._device = {str(i): d for i, d in enumerate(devices)}[index or "0"]
+        except (RuntimeError, AssertionError, KeyError) as error:
             raise BackendError(f"jax {jax.__version__} cannot use device {device!r}: {first_line(error)}") from None
         self.device = f"{self._device.platform}:{self._device.id}" if self._device.id else self._device.platform
         self.xp = xp
@@ -37,10 +37,23 @@ class JaxBackend(Backend):
 
     @classmethod
     def status(cls) -> Status:
-        return library_status("jax", "jax", 'pip install "portnn[jax]"')
+        status = library_status("jax", "jax", 'pip install "portnn[jax]"')
+        if not status.usable:
+            return status
+        import jax
+
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # a platform that JAX_PLATFORMS names, and that is not there
+            return Status(False, f"jax is installed, but finds no device: {first_line(error)}", status.version)
+        return status
 
     @classmethod
     def from_array(cls, array: Any) -> JaxBackend:
+        import jax
+
+        if isinstance(array, jax.core.Tracer):
+            return cls()
         device = next(iter(array.devices()))
         return cls(f"{device.platform}:{device.id}")
 
@@ -49,18 +62,16 @@ class JaxBackend(Backend):
         return {"erf": erf_kernel(_erf_and_exp)}
 
     def owns(self, array: Any) -> bool:
+        if isinstance(array, self._jax.core.Tracer):  # under jit there are no devices yet
+            return True
         return isinstance(array, self._jax.Array) and array.devices() == {self._device}
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
-        if not isinstance(x, self._jax.Array):
-            if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
-                x = self._jax.numpy.from_dlpack(x)
-            else:
-                x = np.asarray(x)
-        wanted = self.dtype(dtype or self.kept_dtype(str(x.dtype)))
-        # A NumPy array is cast on the host: JAX would otherwise round float64 to float32 with a warning.
-        x = x.astype(wanted, copy=False)
-        return self._jax.device_put(x, self._device, may_alias=False if isinstance(x, np.ndarray) else None)
+        if isinstance(x, self._jax.Array):
+            x = x if dtype is None else x.astype(self.dtype(dtype))
+            return x if self.owns(x) else self._jax.device_put(x, self._device)
+        # Cast on the host: JAX would round float64 to float32 with a warning. Not aliased: the host's owner may write.
+        return self._jax.device_put(self.host_array(x, dtype), self._device, may_alias=False)
 
     def to_numpy(self, array: Any) -> Any:
         return np.asarray(array)
@@ -73,8 +84,19 @@ class JaxBackend(Backend):
             return bool(self._jax.config.jax_enable_x64)
         return hasattr(self.xp, dtype)
 
+    def to_floats(self, scalars: Sequence[Any]) -> list[float]:
+        # Stacking would compile anew for every number of scalars.
+        return [float(value) for value in self._jax.device_get(list(scalars))]
+
     def synchronize(self) -> None:
-        self._jax.block_until_ready(self._jax.device_put(0.0, self._device))
+        # There is no queue to wait for, but all arrays that are still being computed are alive.
+        self._jax.block_until_ready(self._jax.live_arrays())
+
+    def draw(self, function: Callable[[Any], Any], step: Any, shape: Any, dtype: str) -> Any:
+        if not isinstance(step, self._jax.core.Tracer):
+            return super().draw(function, step, shape, dtype)
+        drawn = self._jax.ShapeDtypeStruct(shape, self.dtype(dtype))
+        return self._jax.pure_callback(lambda number: function(int(number)).astype(dtype), drawn, step)
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         compiled: Callable[..., Any] = self._jax.jit(step, donate_argnums=(0, 1, 2))

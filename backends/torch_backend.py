@@ -48,15 +48,10 @@ class TorchBackend(Backend):
         return isinstance(array, self._torch.Tensor) and array.device == self._device
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
-        torch = self._torch
-        wanted = None if dtype is None else self.dtype(dtype)
-        if not isinstance(x, torch.Tensor):
-            if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
-                x = torch.from_dlpack(x)
-            else:
-                # torch.tensor copies; as_tensor would share memory and warn of read-only arrays.
-                x = torch.tensor(np.asarray(x), device=self._device)
-        return x.detach().to(device=self._device, dtype=wanted)
+        if isinstance(x, self._torch.Tensor):
+            return x.detach().to(device=self._device, dtype=None if dtype is None else self.dtype(dtype))
+        # torch.tensor copies; as_tensor would share memory and warn of read-only arrays. No negative strides.
+        return self._torch.tensor(np.ascontiguousarray(self.host_array(x, dtype)), device=self._device)
 
     def to_numpy(self, array: Any) -> Any:
         return array.detach().cpu().numpy()

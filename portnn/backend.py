@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from portnn._typing import Array, DType, Namespace
-from portnn.errors import BackendError
+from portnn._typing import Array, DType, Namespace, Shape
+from portnn.errors import BackendError, DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,7 @@ __all__ = [
     "Backend",
     "Memory",
     "Status",
+    "as_host",
     "available_backends",
     "backend_class_of",
     "backend_of",
@@ -136,11 +138,17 @@ class Backend(ABC):
 
         May share memory with ``x``. ``dtype`` is a standard name such as ``"float32"``; None keeps the dtype,
         except that 64-bit integers are narrowed to 32 bits where the device has no others.
+
+        Raises DataError where ``x`` holds no real numbers, or integers that do not fit; BackendError where the device
+        lacks the dtype.
         """
 
     @abstractmethod
     def to_numpy(self, array: Array) -> NDArray[Any]:
-        """A NumPy array on the host with the same values; waits for the device."""
+        """A NumPy array on the host with the same values; waits for the device.
+
+        May share memory with the array: copy it to keep it while a training goes on.
+        """
 
     @abstractmethod
     def copy(self, array: Array) -> Array:
@@ -152,13 +160,29 @@ class Backend(ABC):
             raise BackendError(f"backend {self} has no {name}{self.missing_dtype_hint}")
         return getattr(self.xp, name)
 
-    def kept_dtype(self, name: str) -> str:
-        """The dtype that a host array of this dtype gets here: its own, or the narrower integer type."""
-        return name.replace("int64", "int32") if "int64" in name and not self.supports(name) else name
+    def host_array(self, x: Any, dtype: str | None) -> NDArray[Any]:
+        """``x`` on the host, with the dtype that it is to have here: the first half of `asarray`."""
+        host = as_host(x)
+        if dtype is None and "int64" in host.dtype.name and not self.supports(host.dtype.name):
+            dtype = host.dtype.name.replace("64", "32")
+            if host.size and not (host.min() >= -(2**31) and host.max() < 2**31):
+                raise DataError(f"integers of up to {host.max()} do not fit into {dtype}, the widest of backend {self}")
+        wanted = dtype or host.dtype.name
+        self.dtype(wanted)
+        with _numpy().errstate(over="ignore"):  # 1e300 becomes infinity, which the check of the data meets
+            return host.astype(wanted, copy=False)
 
     def supports(self, dtype: str) -> bool:
         """Whether arrays of the standard dtype of this name can live here."""
         return hasattr(self.xp, dtype)
+
+    def context(self) -> AbstractContextManager[Any]:
+        """Entered around computations that people start: selects the device, where the library has a current one."""
+        return nullcontext()
+
+    def to_floats(self, scalars: Sequence[Array]) -> list[float]:
+        """0-d arrays as Python floats, with one transfer; waits for the device."""
+        return [float(value) for value in self.to_numpy(self.xp.stack(list(scalars)))] if scalars else []
 
     def synchronize(self) -> None:  # noqa: B027  (most devices have nothing to wait for)
         """Wait until everything that was started on the device has ended; for timing."""
@@ -166,6 +190,10 @@ class Backend(ABC):
     def memory(self) -> Memory:
         """Free and total memory of the device, in bytes."""
         return Memory(None, None)
+
+    def draw(self, function: Callable[[Any], NDArray[Any]], step: Any, shape: Shape, dtype: str) -> Array:
+        """Random numbers of a step, made on the host by ``function(step)``, also within a compiled step."""
+        return self.asarray(function(step), dtype)
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """A faster form of a pure training step, or the step itself.
@@ -177,6 +205,10 @@ class Backend(ABC):
     def describe(self) -> str:
         """The device in words, for tables and reports."""
         return self.device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The namespace is a module, which cannot be pickled; the name says all.
+        return get_backend, (str(self),)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Backend) and (self.name, self.device) == (other.name, other.device)
@@ -207,19 +239,35 @@ def _discover() -> Mapping[str, type[Backend] | _Broken]:
     found: dict[str, type[Backend] | _Broken] = {}
     for entry in sorted(entry_points(group="portnn.backends"), key=lambda e: e.name):
         try:
-            found[entry.name] = entry.load()
+            found[entry.name] = _checked(entry.load(), entry.name)
         except Exception as error:
             # Somebody else's code: whatever it raises must end up in a sentence of the table.
             found[entry.name] = _Broken(entry.name, f"{entry.value} cannot be loaded: {first_line(error)}")
     return found
 
 
+def _checked(loaded: Any, name: str) -> type[Backend]:
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
+        raise TypeError(f"{loaded!r} is no subclass of portnn.backend.Backend")
+    if getattr(loaded, "name", None) != name:
+        raise ValueError(f"the class must have name = {name!r}, like its entry point")
+    if not hasattr(loaded, "array_modules"):
+        raise ValueError("the class must say in array_modules where its arrays are defined")
+    return loaded
+
+
 def available_backends() -> dict[str, Status]:
     """The status of every registered backend, by name. Imports the libraries that are installed."""
-    return {
-        name: Status(False, entry.message) if isinstance(entry, _Broken) else entry.status()
-        for name, entry in _discover().items()
-    }
+    return {name: _status(entry) for name, entry in _discover().items()}
+
+
+def _status(entry: type[Backend] | _Broken) -> Status:
+    if isinstance(entry, _Broken):
+        return Status(False, entry.message)
+    try:
+        return Status(*entry.status())
+    except Exception as error:  # as above
+        return Status(False, f"its status cannot be found out: {first_line(error)}")
 
 
 def get_backend(device: str | Backend = "cpu") -> Backend:
@@ -238,6 +286,8 @@ def get_backend(device: str | Backend = "cpu") -> Backend:
     """
     if isinstance(device, Backend):
         return device
+    if not isinstance(device, str):
+        raise BackendError(f'a device is given by its name, such as "cpu" or "torch:cuda", not by {device!r}')
     name, _, where = device.partition(":")
     classes = _discover()
     for entry in classes.values():
@@ -251,10 +301,8 @@ def get_backend(device: str | Backend = "cpu") -> Backend:
         aliases = [alias for entry in classes.values() if not isinstance(entry, _Broken) for alias in entry.aliases]
         raise BackendError(f"unknown device {device!r}; known are {', '.join(sorted([*aliases, *classes]))}")
     entry = classes[name]
-    if isinstance(entry, _Broken):
-        raise BackendError(entry.message)
-    status = entry.status()
-    if not status.usable:
+    status = _status(entry)
+    if isinstance(entry, _Broken) or not status.usable:
         raise BackendError(status.message)
     return entry(where or None)
 
@@ -266,6 +314,32 @@ def backend_class_of(array_type: type) -> type[Backend] | None:
         if not isinstance(entry, _Broken) and module in entry.array_modules:
             return entry
     return None
+
+
+def as_host(x: Any, what: str = "x") -> NDArray[Any]:
+    """A NumPy array of real numbers in native byte order, from an array of any known library or anything like one.
+
+    Raises
+    ------
+    DataError
+        If ``x`` cannot be read as an array, or holds anything but real numbers.
+    """
+    entry = backend_class_of(type(x))
+    if isinstance(x, _numpy().ma.MaskedArray) and x.mask.any():
+        raise DataError(f"{what} has masked values: fill the gaps, or leave those examples out")
+    try:
+        host = _numpy().asarray(x if entry is None else entry.from_array(x).to_numpy(x))
+    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, a dtype that NumPy lacks ...
+        raise DataError(f"{what} cannot be read as an array: {first_line(error)}") from None
+    if host.dtype.kind not in "fiub":
+        raise DataError(f"{what} has dtype {host.dtype}: real numbers are needed")
+    native: NDArray[Any] = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
+    return native
+
+
+def _numpy() -> Any:
+    """The host library, loaded when it is first needed."""
+    return import_module("numpy")
 
 
 def backend_of(array: Array) -> Backend:

@@ -5,12 +5,13 @@ the device; they run once a call of ``fit``, ``evaluate`` or ``predict``, not on
 """
 
 import math
+import numbers
 from typing import Any, Literal, TypeAlias
 
 from array_api_compat import array_namespace
 
-from portnn._typing import Array, Shape
-from portnn.backend import Backend
+from portnn._typing import Array, Namespace, Shape
+from portnn.backend import Backend, as_host
 from portnn.errors import ConfigError, DataError, ShapeError
 
 __all__ = [
@@ -22,35 +23,101 @@ __all__ = [
     "check_number",
     "check_rows",
     "check_target",
+    "check_type",
+    "enter",
+    "enter_target",
+    "hold_count",
+    "hold_number",
 ]
 
 #: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers.
 TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers"]
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
-    """Raise ConfigError unless ``low <= value < high``; with ``open_low``, unless ``low < value < high``.
+def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """The value as a Python float; ConfigError unless ``low <= value < high`` (``open_low``: ``low < value < high``).
+
+    A NumPy scalar becomes a Python float here: left as it is, it would turn float32 arrays into float64.
 
     >>> check_number("beta1", 1.5, 0, 1)
     Traceback (most recent call last):
     portnn.errors.ConfigError: beta1 must be a number in [0, 1), not 1.5
     """
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not (fits and low <= value < high and not (open_low and value == low)):
         interval = f"{'(' if open_low else '['}{low}, {high})"
         raise ConfigError(f"{name} must be a number in {interval}, not {value!r}")
+    return float(value)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise ConfigError unless ``value`` is a positive int."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def check_count(name: str, value: Any) -> int:
+    """The value as a Python int; ConfigError unless it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ConfigError(f"{name} must be a positive int, not {value!r}")
+    return int(value)
+
+
+def hold_number(owner: Any, field: str, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    """`check_number` of a field of a frozen dataclass, which from then on holds a Python float."""
+    object.__setattr__(
+        owner, field, check_number(_of(owner, field), getattr(owner, field), low, high, open_low=open_low)
+    )
+
+
+def hold_count(owner: Any, field: str) -> None:
+    """`check_count` of a field of a frozen dataclass, which from then on holds a Python int."""
+    object.__setattr__(owner, field, check_count(_of(owner, field), getattr(owner, field)))
+
+
+def check_type(owner: Any, field: str, expected: type) -> None:
+    """Raise ConfigError unless a field holds an instance of a type; a class in its place is a common slip."""
+    value = getattr(owner, field)
+    if not isinstance(value, expected):
+        hint = f"; write {value.__name__}()" if isinstance(value, type) else ""
+        raise ConfigError(f"{_of(owner, field)} must be {_article(expected.__name__)}, not {value!r}{hint}")
+
+
+def _of(owner: Any, field: str) -> str:
+    return f"{type(owner).__name__}'s {field}"
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 def check_batch_size(batch_size: int, n: int) -> int:
     """The batch size to use for ``n`` examples; a size larger than that means one batch."""
-    check_count("batch_size", batch_size)
-    return min(batch_size, n)
+    return min(check_count("batch_size", batch_size), n)
+
+
+def enter(x: Any, backend: Backend, dtype: str, what: str = "x") -> Array:
+    """Bring data for a network of float ``dtype`` to its device: uint8 stay bytes, all other numbers become floats.
+
+    Raises DataError where ``x`` is no array of numbers.
+    """
+    if not backend.owns(x):
+        x = as_host(x, what)
+        return backend.asarray(x, None if x.dtype.name == "uint8" else dtype)
+    xp = _real(x, what)
+    return x if x.dtype == xp.uint8 else xp.astype(x, backend.dtype(dtype), copy=False)
+
+
+def enter_target(y: Any, backend: Backend, dtype: str, kind: TargetKind, what: str = "y") -> Array:
+    """Bring targets to the device: class numbers as integers, all others as floats of ``dtype``."""
+    if not backend.owns(y):
+        y = as_host(y, what)
+        if kind == "classes" and y.ndim == 1 and y.dtype.kind in "iu":
+            return backend.asarray(y.astype("int64"))  # not every library computes with every unsigned type
+        return backend.asarray(y, dtype)
+    xp = _real(y, what)
+    return y if kind == "classes" and y.ndim == 1 else xp.astype(y, backend.dtype(dtype), copy=False)
+
+
+def _real(x: Array, what: str) -> Namespace:
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
+        raise DataError(f"{what} has dtype {x.dtype}: real numbers are needed")
+    return xp
 
 
 def check_rows(x: Array, input_shape: Shape, what: str = "x") -> None:
@@ -86,6 +153,8 @@ def check_finite(x: Array, backend: Backend, what: str = "x") -> None:
 def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: Backend, what: str = "y") -> None:
     """Raise unless ``target`` is what a loss of this kind can compare with outputs of ``output_shape``."""
     xp = array_namespace(target)
+    if kind == "classes" and output_shape[-1:] == (1,):
+        raise ShapeError("a softmax over one class is always 1: for one output, take SigmoidCrossEntropy")
     if kind == "classes" and target.ndim == 1:
         if len(output_shape) != 1:
             raise ShapeError(
@@ -96,7 +165,10 @@ def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: 
         _check_range(target, 0, output_shape[0] - 1, f"the class numbers in {what}")
         return
     if tuple(target.shape[1:]) != output_shape:
-        raise ShapeError(f"{what} has shape {tuple(target.shape)}; the network's output is (n, {_join(output_shape)})")
+        hint = f": write {what}[:, None]" if target.ndim == 1 and output_shape == (1,) else ""
+        raise ShapeError(
+            f"{what} has shape {tuple(target.shape)}; the network's output is (n, {_join(output_shape)}){hint}"
+        )
     check_finite(target, backend, what)
     if kind != "numbers":
         _check_range(target, 0, 1, f"the targets in {what}")

@@ -7,7 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from portnn.backend import Backend, available_backends, get_backend
+from portnn.backend import Backend, Status, available_backends, get_backend
+from portnn.errors import BackendError
 
 __all__ = ["backend_table", "blas", "describe"]
 
@@ -16,18 +17,20 @@ _PACKAGES = ("portnn", "numpy", "array-api-compat", "safetensors")
 
 def blas() -> dict[str, Any]:
     """The BLAS that NumPy uses: its name, version, kernel type, threads, and whether the kernel is pinned."""
-    import numpy  # noqa: F401  (loads the library that is asked for)
+    import numpy
     from threadpoolctl import threadpool_info
 
-    for library in threadpool_info():
-        if library["user_api"] == "blas":
-            return {
-                "library": library["internal_api"],
-                "version": library["version"],
-                "kernel": library.get("architecture"),
-                "threads": library["num_threads"],
-                "pinned": bool(os.environ.get("OPENBLAS_CORETYPE")),
-            }
+    # SciPy brings another copy of OpenBLAS; NumPy's lies in or beside NumPy's folder, or is the system's.
+    home = os.path.dirname(numpy.__file__)
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    for library in sorted(found, key=lambda entry: not entry["filepath"].startswith(home)):
+        return {
+            "library": library["internal_api"],
+            "version": library["version"],
+            "kernel": library.get("architecture"),
+            "threads": library["num_threads"],
+            "pinned": bool(os.environ.get("OPENBLAS_CORETYPE")),
+        }
     return {"library": None}
 
 
@@ -56,11 +59,19 @@ def backend_table() -> str:
     """Every registered backend with its version, device and status, and NumPy's BLAS, in lines of text."""
     rows = [("backend", "version", "device", "status")]
     for name, status in available_backends().items():
-        device = get_backend(name).describe() if status.usable else "-"
-        rows.append((name, status.version or "-", device, status.message))
+        rows.append((name, status.version or "-", *_device_and_status(name, status)))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
     return "\n".join([*lines, "", _blas_line()])
+
+
+def _device_and_status(name: str, status: Status) -> tuple[str, str]:
+    if not status.usable:
+        return "-", status.message
+    try:
+        return get_backend(name).describe(), status.message
+    except BackendError as error:
+        return "-", str(error)
 
 
 def _blas_line() -> str:

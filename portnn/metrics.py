@@ -3,6 +3,7 @@
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
+from portnn.errors import ShapeError
 
 __all__ = ["accuracy", "binary_accuracy"]
 
@@ -21,12 +22,22 @@ def accuracy(prediction: Array, target: Array) -> Array:
     -------
     array, 0-d, dtype of prediction
 
+    Raises
+    ------
+    ShapeError
+        If there are not two scores at least for each example.
+
     Examples
     --------
     >>> import numpy as np
     >>> accuracy(np.asarray([[2., 1.], [0., 3.], [5., 4.]]), np.asarray([0, 1, 1])).round(3)
     np.float64(0.667)
     """
+    if prediction.ndim != 2 or prediction.shape[1] < 2:
+        raise ShapeError(
+            f"accuracy compares the scores of two or more classes, shape (n, k), not {tuple(prediction.shape)}; "
+            "for one output, take binary_accuracy"
+        )
     xp = array_namespace(prediction)
     chosen = xp.argmax(prediction, axis=-1)
     right = xp.astype(target, chosen.dtype) if target.ndim == 1 else xp.argmax(target, axis=-1)

@@ -12,12 +12,15 @@ References
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from portnn._typing import Shape
+from portnn._typing import Array, Shape
+from portnn.backend import backend_of
 from portnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,8 +60,11 @@ class Stream:
     path: tuple[str | int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**64:
-            raise ConfigError(f"seed must be in 0 .. 2**64 - 1, not {self.seed}")
+        if not _is_integer(self.seed) or not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed must be an int in 0 .. 2**64 - 1, not {self.seed!r}")
+        object.__setattr__(self, "seed", int(self.seed))
+        # The path is hashed as text, in which a NumPy integer would look different.
+        object.__setattr__(self, "path", tuple(p if isinstance(p, str) else int(p) for p in self.path))
 
     def child(self, *names: str | int) -> Stream:
         """The stream for a part of what this one is for: a layer, a parameter, the batch order."""
@@ -72,6 +78,8 @@ class Stream:
         digest = hashlib.blake2b(repr(self.path).encode(), digest_size=8).digest()
         purpose = int.from_bytes(digest, "little")
         key = np.asarray([self.seed, purpose], dtype=np.uint64)
+        if not 0 <= self.step < 2**64:
+            raise ConfigError(f"step must be in 0 .. 2**64 - 1, not {self.step}")
         counter = np.asarray([0, self.step, 0, 0], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
@@ -82,6 +90,23 @@ class Stream:
     def normal(self, shape: Shape, mean: float = 0.0, std: float = 1.0) -> NDArray[np.float64]:
         """Numbers from the normal distribution: a float64 host array of the given shape."""
         return mean + std * self._generator().standard_normal(shape)
+
+    def uniform_like(self, x: Array) -> Array:
+        """Numbers from ``[0, 1)`` with the shape, dtype and device of ``x``; also within a compiled step.
+
+        The float32 numbers are NumPy's own, and not rounded float64 ones, which could come out as 1.
+        """
+        return self._draw_like(x, lambda generator, dtype: generator.random(x.shape, dtype=dtype))
+
+    def normal_like(self, x: Array) -> Array:
+        """Numbers from the standard normal distribution with the shape, dtype and device of ``x``."""
+        return self._draw_like(x, lambda generator, dtype: generator.standard_normal(x.shape, dtype=dtype))
+
+    def _draw_like(self, x: Array, function: Callable[[Generator, Any], NDArray[Any]]) -> Array:
+        backend = backend_of(x)
+        dtype = "float64" if backend.supports("float64") and x.dtype == backend.dtype("float64") else "float32"
+        shape = tuple(x.shape)
+        return backend.draw(lambda step: function(self.at(step)._generator(), dtype), self.step, shape, dtype)
 
     def permutation(self, n: int) -> NDArray[np.int64]:
         """The numbers ``0 .. n-1`` in random order: an int64 host array of shape ``(n,)``."""
@@ -101,6 +126,9 @@ class ShapeStream(Stream):
     def child(self, *names: str | int) -> Stream:
         return self
 
+    def at(self, step: int) -> Stream:
+        return self
+
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
         return self.full(shape, 0.0)
 
@@ -109,6 +137,10 @@ class ShapeStream(Stream):
 
     def full(self, shape: Shape, value: float) -> NDArray[np.float64]:
         return np.broadcast_to(np.float64(value), shape)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def as_stream(rng: Stream | int | None) -> Stream:
@@ -120,6 +152,6 @@ def as_stream(rng: Stream | int | None) -> Stream:
         return rng
     if rng is None:
         return Stream(int(np.random.SeedSequence().generate_state(1, np.uint64)[0]))
-    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
+    if not _is_integer(rng):
         raise ConfigError(f"rng must be an int, a portnn.random.Stream or None, not {type(rng).__name__}")
-    return Stream(rng.__index__())
+    return Stream(int(rng))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,29 +13,33 @@ from portnn.errors import ModelFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read_tensors", "write_atomically", "write_tensors"]
+__all__ = ["check_replaceable", "read_tensors", "write_atomically", "write_tensors"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that at any moment either the old or the whole new one is there.
 
-    Raises OSError, with nothing left behind, if it cannot be written.
+    A link is followed. Raises OSError, with nothing left behind, if the file cannot be written, and ModelFileError if
+    the path names something that is no file, such as a device.
     """
-    target = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    target = Path(path).resolve()
+    check_replaceable(target)
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes the file private; a model file gets the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise ModelFileError if there is something at the path that is no ordinary file."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ModelFileError(f"{os.fspath(path)} cannot be written: it is there, and no ordinary file")
 
 
 def write_tensors(
@@ -51,7 +55,7 @@ def write_tensors(
     import numpy as np
     from safetensors.numpy import save
 
-    content = save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, dict(metadata))
+    content = save({name: np.asarray(t, order="C") for name, t in tensors.items()}, dict(metadata))
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -69,7 +73,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]],
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)
-    if not Path(name).is_file():
+    if not os.path.isfile(name):
         raise ModelFileError(f"{name}: there is no such model file")
     try:
         with safe_open(name, framework="numpy") as file:

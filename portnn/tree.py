@@ -1,7 +1,8 @@
 """Map over, flatten and rebuild trees: nested dicts and tuples whose leaves are arrays.
 
 Parameters, layer state, gradients and optimizer state are all such trees. Nothing else is a
-container: a list is a leaf.
+container: a list is a leaf. Dicts are walked in the order of their keys, which are strings, and not in that of
+insertion: a library that rebuilds a tree, as JAX does, may change the latter.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     Examples
     --------
     >>> map(lambda a, b: a + b, {"w": 1, "b": (2, 3)}, {"w": 10, "b": (20, 30)})
-    {'w': 11, 'b': (22, 33)}
+    {'b': (22, 33), 'w': 11}
     """
     for other in rest:
         difference = _difference(tree, other, "")
@@ -35,7 +36,7 @@ def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 
 def _map(function: Callable[..., Any], tree: Tree, rest: tuple[Tree, ...]) -> Tree:
     if isinstance(tree, dict):
-        return {key: _map(function, value, tuple(t[key] for t in rest)) for key, value in tree.items()}
+        return {key: _map(function, tree[key], tuple(t[key] for t in rest)) for key in sorted(tree)}
     if isinstance(tree, tuple):
         return tuple(_map(function, value, tuple(t[i] for t in rest)) for i, value in enumerate(tree))
     return function(tree, *rest)
@@ -74,7 +75,7 @@ def map_unzip(function: Callable[..., tuple[Any, ...]], width: int, tree: Tree, 
     """Like `map`, for a function that returns ``width`` values a leaf: gives ``width`` trees.
 
     >>> map_unzip(lambda a: (a, a * a), 2, {"w": 2, "b": (3,)})
-    ({'w': 2, 'b': (3,)}, {'w': 4, 'b': (9,)})
+    ({'b': (3,), 'w': 2}, {'b': (9,), 'w': 4})
     """
     rows: list[tuple[Any, ...]] = []
     map(lambda *values: rows.append(function(*values)), tree, *rest)
@@ -87,10 +88,10 @@ def _rebuild(like: Tree, values: list[Any]) -> Tree:
 
 
 def leaves(tree: Tree) -> list[Any]:
-    """The leaves, in the order of dict insertion and tuple position.
+    """The leaves, in the order of dict keys and tuple positions.
 
     >>> leaves({"w": 1, "b": (2, 3)})
-    [1, 2, 3]
+    [2, 3, 1]
     """
     return list(flatten(tree).values())
 
@@ -99,14 +100,14 @@ def flatten(tree: Tree) -> dict[str, Any]:
     """The leaves under their dotted paths.
 
     >>> flatten(({"w": 1, "b": 2}, {}))
-    {'0.w': 1, '0.b': 2}
+    {'0.b': 2, '0.w': 1}
     """
     return dict(_walk(tree, ""))
 
 
 def _walk(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, dict):
-        items: Any = tree.items()
+        items: Any = sorted(tree.items())
     elif isinstance(tree, tuple):
         items = enumerate(tree)
     else:
@@ -127,7 +128,7 @@ def unflatten(like: Tree, flat: Mapping[str, Any]) -> Tree:
     Examples
     --------
     >>> unflatten(({"w": 0, "b": 0}, {}), {"0.b": 2, "0.w": 1})
-    ({'w': 1, 'b': 2}, {})
+    ({'b': 2, 'w': 1}, {})
     """
     expected = flatten(like)
     for paths, word in ((expected.keys() - flat.keys(), "missing"), (flat.keys() - expected.keys(), "not expected")):

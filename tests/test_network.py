@@ -189,7 +189,8 @@ def layer_json(**fields):
         ({"input_shape": "[9, 9]"}, r"params.1.w has shape \(8, 6\); the architecture needs \(81, 6\)"),
         ({"input_shape": "[0]"}, "input_shape must hold positive ints"),
         ({"dtype": "complex64"}, "dtype must be"),
-        ({"seed": "x"}, "does not fit its own description"),
+        ({"rng": "[0]"}, "does not fit its own description"),
+        ({"rng": '["x", 0, []]'}, "seed must be an int"),
     ],
 )
 def test_another_architecture(saved, changes, sentence):
@@ -226,7 +227,7 @@ def test_fields_that_cannot_be_saved(tmp_path):
     class Odd(nn.Tanh):
         field: object = None
 
-    with pytest.raises(ConfigError, match="a field of type ndarray cannot be saved"):
+    with pytest.raises(ConfigError, match="an object of type ndarray cannot be saved"):
         Network(Odd(np.ones(2)), 3).save(tmp_path / "odd")
     assert os.listdir(tmp_path) == []
 

@@ -68,7 +68,7 @@ def _find(folder: Path) -> dict[str, Path] | None:
             folder / "mnist" / name,
             folder / "mnist" / f"{name}.gz",
         ):
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 found.setdefault(name, candidate)
     missing = [name for name in _FILES if name not in found]
     if found and missing:

@@ -42,7 +42,8 @@ def softmax_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
     t = _one_hot(target, logits) if target.ndim == 1 else target
-    values = -xp.sum(t * log_p, axis=-1)
+    # A class that is ruled out by a score of minus infinity costs nothing where it is not the target.
+    values = -xp.sum(t * xp.where(t == 0, 0.0, log_p), axis=-1)
 
     def backward(dvalues: Array) -> Array:
         mass = xp.sum(t, axis=-1, keepdims=True)
@@ -53,8 +54,9 @@ def softmax_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward
 
 def _one_hot(target: Array, logits: Array) -> Array:
     xp = array_namespace(logits)
-    classes = xp.arange(logits.shape[-1], dtype=target.dtype, device=device(logits))
-    return xp.astype(target[:, None] == classes, logits.dtype)
+    # Not in the dtype of the target: 300 classes do not fit into uint8.
+    classes = xp.arange(logits.shape[-1], dtype=xp.int32, device=device(logits))
+    return xp.astype(xp.astype(target, xp.int32)[:, None] == classes, logits.dtype)
 
 
 @differentiable

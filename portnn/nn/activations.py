@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from portnn import functional
-from portnn.checks import check_number
+from portnn.checks import hold_number
 from portnn.nn.layer import Parameterless
 
 __all__ = [
@@ -63,7 +63,7 @@ class LeakyReLU(Parameterless):
     function = staticmethod(functional.leaky_relu)
 
     def __post_init__(self) -> None:
-        check_number("LeakyReLU's slope", self.slope, 0, 1)
+        hold_number(self, "slope", 0, 1)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ELU(Parameterless):
     function = staticmethod(functional.elu)
 
     def __post_init__(self) -> None:
-        check_number("ELU's alpha", self.alpha, 0, math.inf, open_low=True)
+        hold_number(self, "alpha", 0, math.inf, open_low=True)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from portnn import functional
 from portnn._typing import Array, Backward, Shape, Tree
-from portnn.checks import check_count
+from portnn.checks import check_type, hold_count
 from portnn.errors import ShapeError
 from portnn.nn.initializers import HeNormal, Initializer, Zeros
 from portnn.nn.layer import Layer
@@ -32,7 +32,9 @@ class Affine(Layer):
     bias_init: Initializer = Zeros()
 
     def __post_init__(self) -> None:
-        check_count("Affine's units", self.units)
+        hold_count(self, "units")
+        check_type(self, "weight_init", Initializer)
+        check_type(self, "bias_init", Initializer)
 
     def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
         if len(input_shape) != 1:

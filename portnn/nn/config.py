@@ -25,8 +25,8 @@ def to_config(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ConfigError(
-        f"a field of type {type(value).__name__} cannot be saved: the fields of a layer must be numbers, strings, "
-        "other dataclasses, or tuples of those"
+        f"an object of type {type(value).__name__} cannot be saved: a layer must be a dataclass, "
+        "and its fields numbers, strings, dataclasses, or tuples of those"
     )
 
 

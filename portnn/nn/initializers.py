@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from portnn._typing import Array, Shape
-from portnn.checks import check_number
+from portnn.checks import hold_number
 from portnn.errors import ConfigError, ShapeError
 from portnn.random import Stream
 
@@ -89,8 +89,8 @@ class Normal(Initializer):
     std: float = 0.01
 
     def __post_init__(self) -> None:
-        check_number("Normal's mean", self.mean, -math.inf, open_low=True)
-        check_number("Normal's std", self.std, 0)
+        hold_number(self, "mean", -math.inf, open_low=True)
+        hold_number(self, "std", 0)
 
     def __call__(self, rng: Stream, shape: Shape) -> Array:
         return rng.normal(shape, self.mean, self.std)
@@ -104,8 +104,8 @@ class Uniform(Initializer):
     high: float = 0.05
 
     def __post_init__(self) -> None:
-        check_number("Uniform's low", self.low, -math.inf, open_low=True)
-        check_number("Uniform's high", self.high, -math.inf, open_low=True)
+        hold_number(self, "low", -math.inf, open_low=True)
+        hold_number(self, "high", -math.inf, open_low=True)
         if self.low > self.high:
             raise ConfigError(f"Uniform needs low <= high, not {self.low} and {self.high}")
 
@@ -120,7 +120,7 @@ class Constant(Initializer):
     value: float
 
     def __post_init__(self) -> None:
-        check_number("Constant's value", self.value, -math.inf, open_low=True)
+        hold_number(self, "value", -math.inf, open_low=True)
 
     def __call__(self, rng: Stream, shape: Shape) -> Array:
         return rng.full(shape, self.value)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Array, Shape, Tree
-from portnn.backend import Backend, backend_of, get_backend
-from portnn.checks import check_batch_size, check_finite, check_rows
-from portnn.errors import ConfigError, ModelFileError, PortnnError, ShapeError
+from portnn.backend import Backend, backend_class_of, get_backend
+from portnn.checks import check_batch_size, check_finite, check_rows, enter
+from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
 from portnn.nn.layer import Layer
@@ -72,6 +73,8 @@ class Network:
         rng: Stream | int | None = None,
         dtype: str = "float32",
     ) -> None:
+        if not isinstance(layer, Layer):
+            raise ConfigError(f"a network is made of a layer, not of {layer!r}")
         self.layer = layer
         self.input_shape = _as_shape(input_shape)
         self.backend = get_backend(device)
@@ -91,30 +94,36 @@ class Network:
         ``x`` has shape (n, *input_shape) and may be of any library. uint8 is read as pixels (`functional.as_float`).
         Values are not looked at; `predict` does that.
         """
-        return self.layer.apply(self.params, self.state, self._enter(x))
-
-    def _enter(self, x: Array) -> Array:
-        if not self.backend.owns(x):
-            x = self.backend.asarray(x)
-        check_rows(x, self.input_shape)
-        return as_float(x, self.backend.dtype(self.dtype))
+        with self.backend.context():
+            x = enter(x, self.backend, self.dtype)
+            check_rows(x, self.input_shape)
+            return self.layer.apply(self.params, self.state, as_float(x, self.backend.dtype(self.dtype)))
 
     def predict(self, x: Array, batch_size: int = 1024) -> Array:
         """The outputs for any number of examples: batch by batch, checked, in the library and on the device of ``x``.
+
+        What is no array, such as a list or a table, is answered in NumPy.
 
         Raises
         ------
         ShapeError, DataError
             If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
         """
-        home = backend_of(x) if hasattr(x, "dtype") else self.backend
-        data = x if self.backend.owns(x) else self.backend.asarray(x)
-        check_rows(data, self.input_shape)
-        check_finite(data, self.backend)
-        n = data.shape[0]
-        size = check_batch_size(batch_size, n)
-        y = array_namespace(data).concat([self(data[i : min(i + size, n), ...]) for i in range(0, n, size)])
-        return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
+        known = backend_class_of(type(x))
+        home = get_backend("cpu") if known is None else known.from_array(x)
+        with self.backend.context():
+            data = enter(x, self.backend, self.dtype)
+            check_rows(data, self.input_shape)
+            check_finite(data, self.backend)
+            n = data.shape[0]
+            size = check_batch_size(batch_size, n)
+            y = array_namespace(data).concat([self(data[i : min(i + size, n), ...]) for i in range(0, n, size)])
+            return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Network {self.input_shape} -> {self.output_shape}, {self.parameter_count:,} parameters, {self.backend}>"
+        )
 
     @property
     def parameter_count(self) -> int:
@@ -172,7 +181,7 @@ class Network:
             "layer": json.dumps(to_config(self.layer)),
             "input_shape": json.dumps(self.input_shape),
             "dtype": self.dtype,
-            "seed": str(self.rng.seed),
+            "rng": json.dumps([self.rng.seed, self.rng.step, self.rng.path]),
         }
         write_tensors(path, self._tensors(), metadata)
 
@@ -208,17 +217,20 @@ class Network:
             if not isinstance(layer, Layer):
                 raise ConfigError(f"it describes {layer!r}, which is no layer")
             input_shape = _as_shape(json.loads(metadata["input_shape"]))
-            dtype, rng = _checked_dtype(metadata["dtype"]), Stream(int(metadata["seed"]))
-            return cls._rebuilt(layer, input_shape, backend, dtype, rng, tensors)
+            seed, step, path_of_rng = json.loads(metadata["rng"])
+            rng = Stream(seed, step, tuple(path_of_rng))
+            return cls._rebuilt(layer, input_shape, backend, _checked_dtype(metadata["dtype"]), rng, tensors)
+        except BackendError:  # not the fault of the file
+            raise
         except (KeyError, ValueError, TypeError, RecursionError, PortnnError) as error:
             raise ModelFileError(f"{name} does not fit its own description: {error}") from None
 
 
 def _as_shape(shape: Any) -> Shape:
-    axes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not all(isinstance(n, int) and n >= 1 for n in axes):
+    axes = (shape,) if isinstance(shape, Integral) else tuple(shape)
+    if not all(isinstance(n, Integral) and int(n) >= 1 for n in axes):
         raise ShapeError(f"input_shape must hold positive ints, not {shape!r}")
-    return axes
+    return tuple(int(n) for n in axes)
 
 
 def _checked_dtype(dtype: str) -> str:

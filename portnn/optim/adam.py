@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
-from portnn.checks import check_number
+from portnn.checks import hold_number
 from portnn.kernels import update_rule
 from portnn.optim.optimizer import UpdateRule
 from portnn.optim.schedules import Schedule
@@ -66,9 +66,9 @@ class Adam(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("beta1", self.beta1, 0, 1)
-        check_number("beta2", self.beta2, 0, 1)
-        check_number("eps", self.eps, 0)
+        hold_number(self, "beta1", 0, 1)
+        hold_number(self, "beta2", 0, 1)
+        hold_number(self, "eps", 0)
 
     def hyper(self, step: int) -> dict[str, float]:
         # In double precision, on the host: in float32, 1 - beta2 of the first step would be wrong by 5e-5.
@@ -175,7 +175,7 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("weight_decay", self.weight_decay, 0)
+        hold_number(self, "weight_decay", 0)
 
 
 @update_rule
@@ -224,7 +224,7 @@ class NAdam(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("momentum_decay", self.momentum_decay, 0)
+        hold_number(self, "momentum_decay", 0)
 
     def hyper(self, step: int) -> dict[str, float]:
         mu, mu_next = (self.beta1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1))

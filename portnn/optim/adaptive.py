@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
-from portnn.checks import check_number
+from portnn.checks import hold_number
 from portnn.kernels import update_rule
 from portnn.optim.optimizer import UpdateRule
 from portnn.optim.schedules import Schedule
@@ -48,7 +48,7 @@ class Adagrad(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("eps", self.eps, 0)
+        hold_number(self, "eps", 0)
 
 
 @update_rule
@@ -86,8 +86,8 @@ class Adadelta(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("rho", self.rho, 0, 1)
-        check_number("eps", self.eps, 0)
+        hold_number(self, "rho", 0, 1)
+        hold_number(self, "eps", 0)
 
 
 @update_rule
@@ -121,8 +121,8 @@ class RMSProp(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("decay", self.decay, 0, 1)
-        check_number("eps", self.eps, 0)
+        hold_number(self, "decay", 0, 1)
+        hold_number(self, "eps", 0)
 
 
 @update_rule

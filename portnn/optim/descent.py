@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portnn._typing import Array
-from portnn.checks import check_number
+from portnn.checks import hold_number
 from portnn.kernels import update_rule
 from portnn.optim.optimizer import UpdateRule
 from portnn.optim.schedules import Schedule
@@ -78,7 +78,7 @@ class Momentum(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha, 0, 1)
+        hold_number(self, "alpha", 0, 1)
 
 
 @update_rule
@@ -111,4 +111,4 @@ class Nesterov(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha, 0, 1)
+        hold_number(self, "alpha", 0, 1)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace
 
 from portnn import tree
-from portnn._typing import Tree
-from portnn.checks import check_number
+from portnn._typing import Array, Tree
+from portnn.checks import hold_number
+from portnn.errors import ShapeError
 from portnn.optim.schedules import Schedule
 
 __all__ = ["Optimizer", "UpdateRule"]
@@ -38,6 +39,11 @@ class Optimizer(ABC):
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
         """New parameters and slots. The caller gives up the old ones: they may be overwritten."""
+
+    @property
+    def kind(self) -> type:
+        """Optimizers of one kind remember the same things, and can take over each other's slots."""
+        return type(self)
 
     def init(self, params: Tree) -> Tree:
         """The optimizer's state before the first step: ``{"step": 0, "slots": ...}``."""
@@ -82,7 +88,7 @@ class UpdateRule(Optimizer):
 
     def __post_init__(self) -> None:
         if not isinstance(self.lr, Schedule):
-            check_number("lr", self.lr, 0, open_low=True)
+            hold_number(self, "lr", 0, open_low=True)
 
     def hyper(self, step: int) -> dict[str, float]:
         return {"lr": self.lr(step) if isinstance(self.lr, Schedule) else float(self.lr)}
@@ -96,7 +102,11 @@ class UpdateRule(Optimizer):
         # Fields stay Python floats also in a compiled step. As arguments they would become float32 there, and
         # 1 - beta2 of Adam wrong by 5e-5.
         rule, keywords = self.rule, vars(self) | hyper
-        new_params, *new_slots = tree.map_unzip(
-            lambda p, g, *s: rule(p, g, *s, **keywords), 1 + self.slot_count, params, grads, *slots
-        )
+
+        def update_leaf(p: Array, g: Array, *s: Array) -> tuple[Array, ...]:
+            if p.shape != g.shape:
+                raise ShapeError(f"a gradient of shape {tuple(g.shape)} for a parameter of shape {tuple(p.shape)}")
+            return rule(p, g, *s, **keywords)  # type: ignore[no-any-return]
+
+        new_params, *new_slots = tree.map_unzip(update_leaf, 1 + self.slot_count, params, grads, *slots)
         return new_params, tuple(new_slots)

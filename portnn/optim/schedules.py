@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from portnn.checks import check_count, check_number
+from portnn.checks import hold_count, hold_number
 from portnn.errors import ConfigError
 
 __all__ = [
@@ -40,7 +40,7 @@ class _From(Schedule):
     lr: float
 
     def __post_init__(self) -> None:
-        check_number("lr", self.lr, 0, open_low=True)
+        hold_number(self, "lr", 0, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Step(_From):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("every", self.every)
-        check_number("factor", self.factor, 0, open_low=True)
+        hold_count(self, "every")
+        hold_number(self, "factor", 0, open_low=True)
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** ((step - 1) // self.every)
@@ -83,7 +83,7 @@ class Exponential(_From):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("factor", self.factor, 0, math.nextafter(1, 2), open_low=True)
+        hold_number(self, "factor", 0, math.nextafter(1, 2), open_low=True)
 
     def __call__(self, step: int) -> float:
         return self.lr * self.factor ** (step - 1)
@@ -97,7 +97,7 @@ class InverseTime(_From):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("rate", self.rate, 0)
+        hold_number(self, "rate", 0)
 
     def __call__(self, step: int) -> float:
         return self.lr / (1.0 + self.rate * (step - 1))
@@ -112,8 +112,8 @@ class _Until(_From):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("steps", self.steps)
-        check_number("end", self.end, 0)
+        hold_count(self, "steps")
+        hold_number(self, "end", 0)
 
     def _progress(self, step: int) -> float:
         return min(step - 1, self.steps) / self.steps
@@ -131,7 +131,7 @@ class Polynomial(_Until):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("power", self.power, 0, open_low=True)
+        hold_number(self, "power", 0, open_low=True)
 
     def __call__(self, step: int) -> float:
         return self.end + (self.lr - self.end) * math.pow(1.0 - self._progress(step), self.power)
@@ -161,7 +161,7 @@ class WarmUp(Schedule):
     def __post_init__(self) -> None:
         if not isinstance(self.then, Schedule):
             raise ConfigError(f"WarmUp goes on with a schedule, not with {self.then!r}")
-        check_count("steps", self.steps)
+        hold_count(self, "steps")
 
     def __call__(self, step: int) -> float:
         if step <= self.steps:
@@ -194,10 +194,10 @@ class OneCycle(_From):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("steps", self.steps)
-        check_number("rise", self.rise, 0, 1, open_low=True)
-        check_number("start", self.start, 0, open_low=True)
-        check_number("end", self.end, 0, open_low=True)
+        hold_count(self, "steps")
+        hold_number(self, "rise", 0, 1, open_low=True)
+        hold_number(self, "start", 0, open_low=True)
+        hold_number(self, "end", 0, open_low=True)
 
     def __call__(self, step: int) -> float:
         position, top = min(step, self.steps) - 1.0, self.rise * self.steps - 1.0

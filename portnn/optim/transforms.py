@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Array, Tree
-from portnn.checks import check_number
+from portnn.checks import hold_number
 from portnn.errors import ConfigError
 from portnn.optim.optimizer import Optimizer
 
@@ -36,7 +36,7 @@ class ClipByValue(GradientTransform):
     limit: float
 
     def __post_init__(self) -> None:
-        check_number("limit", self.limit, 0, open_low=True)
+        hold_number(self, "limit", 0, open_low=True)
 
     def transform(self, params: Tree, grads: Tree) -> Tree:
         def clip(g: Array) -> Array:
@@ -56,7 +56,7 @@ class ClipByNorm(GradientTransform):
     limit: float
 
     def __post_init__(self) -> None:
-        check_number("limit", self.limit, 0, open_low=True)
+        hold_number(self, "limit", 0, open_low=True)
 
     def transform(self, params: Tree, grads: Tree) -> Tree:
         leaves = tree.leaves(grads)
@@ -75,7 +75,7 @@ class L2(GradientTransform):
     rate: float
 
     def __post_init__(self) -> None:
-        check_number("rate", self.rate, 0)
+        hold_number(self, "rate", 0)
 
     def transform(self, params: Tree, grads: Tree) -> Tree:
         return _on_weights(lambda p, g: g + self.rate * p, params, grads)
@@ -88,7 +88,7 @@ class L1(GradientTransform):
     rate: float
 
     def __post_init__(self) -> None:
-        check_number("rate", self.rate, 0)
+        hold_number(self, "rate", 0)
 
     def transform(self, params: Tree, grads: Tree) -> Tree:
         return _on_weights(lambda p, g: g + self.rate * array_namespace(p).sign(p), params, grads)
@@ -105,6 +105,10 @@ class Chain(Optimizer):
 
     transforms: tuple[GradientTransform, ...]
     optimizer: Optimizer
+
+    @property
+    def kind(self) -> type:
+        return self.optimizer.kind
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         return self.optimizer.slots(params)
@@ -135,7 +139,11 @@ class WeightDecay(Optimizer):
     optimizer: Optimizer
 
     def __post_init__(self) -> None:
-        check_number("rate", self.rate, 0)
+        hold_number(self, "rate", 0)
+
+    @property
+    def kind(self) -> type:
+        return self.optimizer.kind
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         return self.optimizer.slots(params)

@@ -11,9 +11,19 @@ from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Array, Tree
-from portnn.checks import check_batch_size, check_count, check_finite, check_lengths, check_rows, check_target
+from portnn.checks import (
+    check_batch_size,
+    check_count,
+    check_finite,
+    check_lengths,
+    check_rows,
+    check_target,
+    check_type,
+    enter,
+    enter_target,
+)
 from portnn.data.batches import batches, shuffled_batches
-from portnn.errors import DivergenceError
+from portnn.errors import ConfigError, DivergenceError, ShapeError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
@@ -42,7 +52,8 @@ class Trainer:
         ``metric(prediction, target) -> 0-d array``, measured on validation data; see `portnn.metrics`.
     callbacks : iterable of Callback, default ()
     rng : int, Stream or None, default None
-        Source of the order of the batches and of all noise in training; equal on every backend for the same seed.
+        Source of the order of the batches, and of what layers draw in training; equal on every backend for the
+        same seed.
 
     Attributes
     ----------
@@ -50,6 +61,13 @@ class Trainer:
         How many epochs and steps have been done in all calls.
     history : History
         Of all calls of `fit`.
+    loss, optimizer
+        May be replaced between two calls: the next one uses the new ones. An optimizer of another type starts afresh,
+        one of the same type goes on with what the old one remembered.
+
+    Notes
+    -----
+    Steps may overwrite the arrays of ``network.params`` that earlier steps made: copy them to keep them.
 
     Examples
     --------
@@ -78,13 +96,22 @@ class Trainer:
         self.optimizer = optimizer
         self.metrics = dict(metrics or {})
         self.callbacks = tuple(callbacks)
+        check_type(self, "network", Network)
+        check_type(self, "loss", Loss)
+        check_type(self, "optimizer", Optimizer)
+        if "loss" in self.metrics:
+            raise ConfigError('no metric can be called "loss": that is the name of the loss itself')
         self.rng = as_stream(rng)
         self.epoch = 0
         self.step = 0
         self.history = History()
         self._stop = False
-        self._slots: tuple[Tree, ...] | None = None
-        self._compiled = network.backend.compile(self._training_step)
+        #: The parameters that our own steps made, and that they may therefore overwrite.
+        self._own_params: Tree = None
+        self._slots: tuple[Tree, ...] = ()
+        self._slots_of: type | None = None
+        self._compiled: Callable[..., Any] | None = None
+        self._compiled_for: Any = None
 
     def fit(
         self,
@@ -119,146 +146,179 @@ class Trainer:
         ShapeError, DataError, ConfigError
             If the data or an argument cannot be used; the network is unchanged then.
         DivergenceError
-            If the loss is not finite any more.
+            If the loss or a parameter is not finite any more.
         """
-        check_count("epochs", epochs)
-        data = self._enter(x, y, "x", "y")
-        validation = None if validation_data is None else self._enter(*validation_data, "validation x", "validation y")
-        n = data[0].shape[0]
-        size = check_batch_size(batch_size, n)
-        self._begin()
-        for callback in self.callbacks:
-            callback.on_fit_begin(self, epochs, math.ceil(n / size))
-        try:
-            last = self.epoch + epochs
-            while self.epoch < last and not self._stop:
-                record = self._train_epoch(data, size)
-                if record is None:
-                    break
-                if validation is not None:
-                    record |= {f"val_{name}": value for name, value in self._measure(*validation).items()}
-                self.epoch += 1
-                self.history.records.append(record)
-                for callback in self.callbacks:
-                    callback.on_epoch_end(self, record)
-            self.history.stopped = self.epoch < last
-        finally:
+        epochs = check_count("epochs", epochs)
+        with self.network.backend.context():
+            data = self._enter(x, y)
+            n = data[0].shape[0]
+            size = check_batch_size(batch_size, n)
+            if validation_data is not None:
+                validation = self._enter(*_pair(validation_data), "validation ")
+            self._prepare()
             for callback in self.callbacks:
-                callback.on_fit_end(self)
+                callback.on_fit_begin(self, epochs, math.ceil(n / size))
+            try:
+                last = self.epoch + epochs
+                while self.epoch < last and not self._stop:
+                    record = self._train_epoch(data, size)
+                    if record is None:
+                        break
+                    if validation_data is not None:
+                        record |= {f"val_{name}": value for name, value in self._measure(*validation).items()}
+                    self.epoch += 1
+                    self.history.records.append(record)
+                    for callback in self.callbacks:
+                        callback.on_epoch_end(self, record)
+                self.history.stopped = self.epoch < last
+            finally:
+                # Not at the beginning: a signal may ask to stop while the data are being checked.
+                self._stop = False
+                for callback in self.callbacks:
+                    callback.on_fit_end(self)
         return self.history
 
     def partial_fit(self, x: Array, y: Array) -> float:
         """One step on one batch, for online learning: the loss before the step. Arguments and errors as in `fit`."""
-        data = self._enter(x, y, "x", "y")
-        self._begin()
-        loss = self._run_step(data, self._on_device(range(data[0].shape[0])))
-        return self._read([loss])[0]
+        backend = self.network.backend
+        with backend.context():
+            data = self._enter(x, y)
+            self._prepare()
+            (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
+            self._refuse_divergence([loss])
+        return loss
 
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 1024) -> dict[str, float]:
         """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``."""
-        return self._measure(*self._enter(x, y, "x", "y"), batch_size=batch_size)
+        with self.network.backend.context():
+            return self._measure(*self._enter(x, y), batch_size=batch_size)
 
     def stop(self) -> None:
-        """Ask a running `fit` to end after the current step; may be called from a signal handler."""
+        """Ask `fit` to end after the current step; may be called from a signal handler."""
         self._stop = True
 
-    def _enter(self, x: Array, y: Array, x_name: str, y_name: str) -> tuple[Array, Array]:
-        """Check data, and bring them to the device: x as it is, class numbers as integers, other targets as floats."""
-        net, backend = self.network, self.network.backend
-        x, y = backend.asarray(x), backend.asarray(y)
+    def _enter(self, x: Array, y: Array, prefix: str = "") -> tuple[Array, Array]:
+        """Check data, and bring them to the device."""
+        net, backend, kind = self.network, self.network.backend, self.loss.targets
+        x_name, y_name = f"{prefix}x", f"{prefix}y"
+        x = enter(x, backend, net.dtype, x_name)
+        y = enter_target(y, backend, net.dtype, kind, y_name)
         check_rows(x, net.input_shape, x_name)
         check_lengths(x, y, x_name, y_name)
         check_finite(x, backend, x_name)
-        check_target(y, self.loss.targets, net.output_shape, backend, y_name)
-        if self.loss.targets == "classes" and y.ndim == 1:
-            return x, y
-        return x, array_namespace(y).astype(y, backend.dtype(net.dtype))
+        check_target(y, kind, net.output_shape, backend, y_name)
+        return x, y
 
-    def _begin(self) -> None:
-        """Make what the steps may overwrite our own."""
+    def _prepare(self) -> None:
+        """Make what the steps may overwrite our own, and compile the step if something of it has changed."""
         net = self.network
-        net.params = tree.map(net.backend.copy, net.params)
-        net.state = tree.map(net.backend.copy, net.state)
-        if self._slots is None:
-            self._slots = self.optimizer.slots(net.params)
-        self._stop = False
-
-    def _training_step(
-        self, params: Tree, state: Tree, slots: tuple[Tree, ...], batch: tuple[Array, Array, Array], hyper: Any
-    ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
-        """The whole step as a pure function, which a backend may compile; the first three arguments are given up."""
-        x, y, index = batch
-        dtype = self.network.backend.dtype(self.network.dtype)
-        rng = self.rng.child("noise").at(hyper["step"])
-        prediction, state, backward = self.network.layer.forward(
-            params, state, take_rows(x, index, dtype), train=True, rng=rng
-        )
-        loss, loss_backward = self.loss(prediction, array_namespace(y).take(y, index, axis=0))
-        _, grads = backward(loss_backward(), input_grad=False)
-        params, slots = self.optimizer.update(params, grads, slots, hyper["optimizer"])
-        return params, state, slots, loss
+        if net.params is not self._own_params:
+            net.params = tree.map(net.backend.copy, net.params)
+            net.state = tree.map(net.backend.copy, net.state)
+        if self._slots_of is not self.optimizer.kind:
+            self._slots, self._slots_of = self.optimizer.slots(net.params), self.optimizer.kind
+        parts = (net.layer, self.loss, self.optimizer)
+        if self._compiled is None or self._compiled_for != parts:
+            # A new function each time: a compiler keeps what it made for an old one.
+            self._compiled, self._compiled_for = net.backend.compile(_training_step(net, *parts[1:], self.rng)), parts
 
     def _run_step(self, data: tuple[Array, Array], index: Array) -> Array:
         net = self.network
+        assert self._compiled is not None
         self.step += 1
         hyper = {"step": self.step, "optimizer": self.optimizer.hyper(self.step)}
         net.params, net.state, self._slots, loss = self._compiled(
             net.params, net.state, self._slots, (*data, index), hyper
         )
+        self._own_params = net.params
         return loss
-
-    def _on_device(self, index: Any) -> Array:
-        return self.network.backend.asarray(index)
 
     def _train_epoch(self, data: tuple[Array, Array], size: int) -> dict[str, float] | None:
         """The record of an epoch; None if it was stopped before its end."""
-        n = data[0].shape[0]
+        backend, n = self.network.backend, data[0].shape[0]
         pending: list[Array] = []
         total, seen = 0.0, 0
         begin = last_look = time.perf_counter()
         for index in shuffled_batches(n, size, self.rng.child("order").at(self.epoch)):
-            pending.append(self._run_step(data, self._on_device(index)))
+            pending.append(self._run_step(data, backend.asarray(index)))
             seen += len(index)
             now = time.perf_counter()
             if now - last_look > _LOOK_EVERY or seen == n or self._stop:
-                losses = self._look(pending)
+                losses = backend.to_floats(pending)
+                self._refuse_divergence(losses)
+                for callback in self.callbacks:
+                    callback.on_losses(self, losses)
                 # Every batch but the last has ``size`` examples.
                 total += size * sum(losses) - (size - len(index)) * losses[-1]
                 pending, last_look = [], now
             if self._stop and seen < n:
                 return None
         seconds = time.perf_counter() - begin
+        self._refuse_bad_parameters()
         return {"epoch": self.epoch + 1, "loss": total / n, "seconds": seconds, "samples_per_second": n / seconds}
 
-    def _look(self, pending: list[Array]) -> list[float]:
-        losses = self._read(pending)
+    def _refuse_divergence(self, losses: list[float]) -> None:
+        """Raise if one of the losses of the latest steps is not finite."""
         for i, loss in enumerate(losses):
             if not math.isfinite(loss):
                 step = self.step - len(losses) + i + 1
-                raise DivergenceError(
-                    f"the loss is {loss} at step {step} (epoch {self.epoch + 1}): try a smaller learning rate than "
-                    f"{self.optimizer}, or scale the inputs"
-                )
-        for callback in self.callbacks:
-            callback.on_losses(self, losses)
-        return losses
+                raise DivergenceError(f"the loss is {loss} at step {step} (epoch {self.epoch + 1}): {self._advice()}")
 
-    def _read(self, scalars: list[Array]) -> list[float]:
-        """0-d arrays as floats, with one transfer."""
-        stacked = array_namespace(scalars[0]).stack(scalars)
-        return [float(value) for value in self.network.backend.to_numpy(stacked)]
+    def _refuse_bad_parameters(self) -> None:
+        """Raise if a parameter is not finite: the loss of the latest step was computed before its update."""
+        for path, leaf in tree.flatten(self.network.params).items():
+            xp = array_namespace(leaf)
+            if not bool(xp.all(xp.isfinite(leaf))):
+                raise DivergenceError(f"parameter {path} is not finite after step {self.step}: {self._advice()}")
+
+    def _advice(self) -> str:
+        return f"try a smaller learning rate than in {self.optimizer}, or scale the inputs"
 
     def _measure(self, x: Array, y: Array, batch_size: int = 1024) -> dict[str, float]:
-        net = self.network
-        dtype = net.backend.dtype(net.dtype)
+        net, backend = self.network, self.network.backend
+        dtype = backend.dtype(net.dtype)
         n = x.shape[0]
-        functions = {"loss": lambda p, t: self.loss(p, t)[0], **self.metrics}
-        sums: dict[str, Any] = dict.fromkeys(functions, 0.0)
+        functions: dict[str, Metric] = {"loss": lambda p, t: self.loss(p, t)[0], **self.metrics}
+        values: dict[str, list[Any]] = {name: [] for name in functions}
+        sizes = []
         for index in batches(n, check_batch_size(batch_size, n)):
-            rows = self._on_device(index)
+            rows = backend.asarray(index)
             prediction = net.layer.apply(net.params, net.state, take_rows(x, rows, dtype))
             target = array_namespace(y).take(y, rows, axis=0)
+            sizes.append(len(index))
             for name, function in functions.items():
-                sums[name] = sums[name] + function(prediction, target) * float(len(index))
-        values = self._read(list(sums.values()))
-        return {name: value / n for name, value in zip(functions, values, strict=True)}
+                values[name].append(self._scalar(name, function(prediction, target)))
+        means = {name: backend.to_floats(scalars) for name, scalars in values.items()}
+        return {name: sum(v * k for v, k in zip(column, sizes, strict=True)) / n for name, column in means.items()}
+
+    def _scalar(self, name: str, value: Any) -> Array:
+        """What a metric returned, as a 0-d array of the backend; a Python or NumPy number will do."""
+        backend = self.network.backend
+        array = value if backend.owns(value) else backend.asarray(value, self.network.dtype)
+        if array.ndim != 0:
+            raise ShapeError(f"metric {name!r} must return one number, not an array of shape {tuple(array.shape)}")
+        return array
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ConfigError("validation_data must be a pair (x, y)")
+    return data[0], data[1]
+
+
+def _training_step(network: Network, loss: Loss, optimizer: Optimizer, rng: Stream) -> Callable[..., Any]:
+    """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
+    layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
+
+    def step(
+        params: Tree, state: Tree, slots: tuple[Tree, ...], batch: tuple[Array, Array, Array], hyper: Any
+    ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
+        x, y, index = batch
+        rows, target = take_rows(x, index, dtype), array_namespace(y).take(y, index, axis=0)
+        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
+        value, loss_backward = loss(prediction, target)
+        _, grads = backward(loss_backward(), input_grad=False)
+        params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
+        return params, state, slots, value
+
+    return step
