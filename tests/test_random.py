@@ -61,7 +61,7 @@ def test_seeds():
     assert as_stream(Stream(3)) == Stream(3)
     assert as_stream(None) != as_stream(None)
     for seed in (-1, 2**64):
-        with pytest.raises(ConfigError, match="seed must be in"):
+        with pytest.raises(ConfigError, match="seed must be an int in"):
             Stream(seed)
     for wrong in (1.5, "0", True):
         with pytest.raises(ConfigError, match="rng must be an int, a portnn.random.Stream or None"):

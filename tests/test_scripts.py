@@ -108,7 +108,7 @@ def test_falls_back_to_the_digits_visibly(tmp_path):
         (["--epochs", "0"], "epochs must be a positive int, not 0"),
         (["--hidden", "0"], "units must be a positive int, not 0"),
         (["--lr", "-1"], "lr must be a number in (0, inf), not -1.0"),
-        (["--seed", "-1"], "seed must be in 0 .. 2**64 - 1, not -1"),
+        (["--seed", "-1"], "seed must be an int in 0 .. 2**64 - 1, not -1"),
         (["--lr", "1e38", "--optimizer", "sgd"], "the loss is"),
         (["--save", "no/such/folder/m.safetensors"], "cannot be written: there is no folder"),
         (["--json", "."], "cannot be written: it is a folder"),

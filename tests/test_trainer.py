@@ -124,8 +124,8 @@ def test_every_loss_trains(name):
 def test_nothing_leaves_the_device_in_a_step():
     with open_lane("strict:device1") as backend:
         trainer = make(backend)
-        data = trainer._enter(X, LABELS, "x", "y")
-        trainer._begin()
+        data = trainer._enter(X, LABELS)
+        trainer._prepare()
         index = backend.asarray(np.arange(8))
         with host_closed(backend):
             loss = trainer._run_step(data, index)
@@ -195,7 +195,7 @@ def test_images_stay_bytes():
     for x in (pixels, pixels / np.float32(255)):
         trainer = make()
         histories.append(trainer.fit(x, LABELS, epochs=2, batch_size=10, validation_data=(x, LABELS)))
-    assert make()._enter(pixels, LABELS, "x", "y")[0].dtype == np.uint8
+    assert make()._enter(pixels, LABELS)[0].dtype == np.uint8
     np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-5)
 
 
