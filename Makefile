@@ -1,6 +1,7 @@
 # make train : train a classifier of handwritten digits on the CPU
 # make test  : run the test suite
 # make lint  : style and types
+# make clean : remove what the others have made
 #
 # Everything is installed into VENV. WITH adds packages to the tests, for example
 #   make test WITH="torch jax cupy-cuda13x"
@@ -30,7 +31,7 @@ clean:
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portnn needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
 
 $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(PIP) --editable ".[data,sklearn]"

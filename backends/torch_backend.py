@@ -51,7 +51,7 @@ class TorchBackend(Backend):
         if isinstance(x, self._torch.Tensor):
             return x.detach().to(device=self._device, dtype=None if dtype is None else self.dtype(dtype))
         # torch.tensor copies; as_tensor would share memory and warn of read-only arrays. No negative strides.
-        return self._torch.tensor(np.ascontiguousarray(self.host_array(x, dtype)), device=self._device)
+        return self._torch.tensor(np.asarray(self.host_array(x, dtype), order="C"), device=self._device)
 
     def to_numpy(self, array: Any) -> Any:
         return array.detach().cpu().numpy()

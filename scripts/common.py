@@ -11,7 +11,9 @@ from typing import Any
 
 from portnn.data import Dataset, load_digits, load_mnist
 from portnn.errors import MissingDataError, PortnnError
-from portnn.storage import write_atomically
+from portnn.storage import check_replaceable, write_atomically
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -21,6 +23,9 @@ def run(main: Callable[[], int | None]) -> None:
     except PortnnError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -44,11 +49,10 @@ def check_writable(path: str | None) -> None:
     """Raise before hours of work, not after them, if a result could not be written."""
     if path is None:
         return
+    check_replaceable(path)
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise PortnnError(f"{path} cannot be written: there is no folder {folder}")
-    if Path(path).is_dir():
-        raise PortnnError(f"{path} cannot be written: it is a folder")
     if not os.access(folder, os.W_OK):
         raise PortnnError(f"{path} cannot be written: no permission to write into {folder}")
 
@@ -56,6 +60,6 @@ def check_writable(path: str | None) -> None:
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write results as JSON, whole or not at all."""
     try:
-        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise PortnnError(f"{path} cannot be written: {error.strerror or error}") from error

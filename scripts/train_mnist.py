@@ -13,14 +13,22 @@ import argparse
 import signal
 import time
 
-from common import check_writable, load_images, run, write_json
+from common import INTERRUPTED, check_writable, load_images, run, write_json
 
-from portnn import Network, Trainer, losses, metrics, nn, optim
+from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim
 from portnn.environment import describe
 from portnn.training import Callback, ProgressBar
 
-OPTIMIZERS = {"sgd": optim.SGD, "momentum": optim.Momentum, "adam": optim.Adam}
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+OPTIMIZERS = {
+    "sgd": optim.SGD,
+    "momentum": optim.Momentum,
+    "nesterov": optim.Nesterov,
+    "adagrad": optim.Adagrad,
+    "rmsprop": optim.RMSProp,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "nadam": optim.NAdam,
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,10 +52,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def mlp(hidden: list[int], classes: int) -> nn.Layer:
+def mlp(hidden: list[int], classes: int, activation: nn.Layer | None = None) -> nn.Layer:
+    """Hidden layers with an activation (default ReLU), and one score for each class."""
     layers: list[nn.Layer] = [nn.Flatten()]
     for units in hidden:
-        layers += [nn.Affine(units), nn.ReLU()]
+        layers += [nn.Affine(units), activation or nn.ReLU()]
     return nn.Sequential([*layers, nn.Affine(classes, weight_init=nn.GlorotNormal())])
 
 
@@ -70,11 +79,10 @@ def main() -> int:
     args = parse_arguments()
     for path in (args.save, args.json):
         check_writable(path)
+    backend = get_backend(args.backend or args.device)
     optimizer = OPTIMIZERS[args.optimizer](**({} if args.lr is None else {"lr": args.lr}))
     data = load_images(args.data, args.data_dir)
-    net = Network(
-        mlp(args.hidden, data.classes), data.x_train.shape[1:], device=args.backend or args.device, rng=args.seed
-    )
+    net = Network(mlp(args.hidden, data.classes), data.x_train.shape[1:], device=backend, rng=args.seed)
     print(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images, on {net.backend}")
     print(net.summary(), flush=True)
 
@@ -96,14 +104,12 @@ def main() -> int:
         validation_data=(data.x_test, data.y_test),
     )
     seconds = time.perf_counter() - begin
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    result = trainer.evaluate(data.x_test, data.y_test)
     if history.stopped:
-        print(f"interrupted in epoch {trainer.epoch + 1}, after {trainer.step} steps")
+        print(f"interrupted in epoch {trainer.epoch + 1}, after {trainer.step} steps", flush=True)
     if args.save:
         net.save(args.save)
-        print(f"saved {args.save}")
+        print(f"saved {args.save}", flush=True)
+    result = trainer.evaluate(data.x_test, data.y_test)
     if args.json:
         write_json(
             args.json,

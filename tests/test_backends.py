@@ -1,6 +1,11 @@
 """Finding backends, and what they do with arrays."""
 
+import copy
 import importlib.metadata
+import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ import portnn.backend
 from portnn import available_backends, backend_of, get_backend
 from portnn.backend import Backend, Status
 from portnn.environment import backend_table, blas, describe
-from portnn.errors import BackendError
+from portnn.errors import BackendError, DataError
 
 
 @pytest.mark.parametrize("library", sorted({library_of(name) for name in NAMES}))
@@ -36,6 +41,7 @@ def test_names():
     [
         ("tpu", r"unknown device 'tpu'; known are .*cpu.*gpu.*torch"),
         ("", "unknown device ''"),
+        (None, 'a device is given by its name, such as "cpu" or "torch:cuda", not by None'),
         ("cpu:1", "NumPy has one device, cpu; there is no '1'"),
         ("strict:device9", "no device 'device9'; it has CPU_DEVICE, device1"),
     ],
@@ -45,7 +51,9 @@ def test_unknown_devices(device, sentence):
         get_backend(device)
 
 
-@pytest.mark.parametrize("device", ["torch:cuda:99", "torch:warp", "jax:tpu", "jax:cpu:99", "jax:cpu:first"])
+@pytest.mark.parametrize(
+    "device", ["torch:cuda:99", "torch:warp", "jax:tpu", "jax:cpu:99", "jax:cpu:first", "jax:cpu:-1"]
+)
 def test_devices_that_the_library_lacks(device):
     library = library_of(device)
     if not STATUS[library].usable:
@@ -83,10 +91,98 @@ def test_float64_is_never_rounded_in_silence():
 
 
 def test_copies_have_memory_of_their_own(backend):
+    array = backend.asarray(np.ones(4, dtype=np.float32))
+    assert pointer(backend, backend.copy(array)) != pointer(backend, array)
+
+
+def test_host_arrays_that_enter_a_device_can_be_reused(backend):
+    """But for NumPy itself, whose arrays enter as they are."""
     x = np.ones(4, dtype=np.float32)
-    copy = backend.copy(backend.asarray(x))
+    array = backend.asarray(x)
     x[:] = 5.0
-    assert backend.to_numpy(copy).tolist() == [1.0] * 4
+    expected = 5.0 if type(array) is np.ndarray and array.flags.writeable else 1.0
+    assert backend.to_numpy(array).tolist() == [expected] * 4
+
+
+def pointer(backend, array):
+    """Where the values of an array lie."""
+    for name in ("unsafe_buffer_pointer", "data_ptr"):
+        if hasattr(array, name):
+            return getattr(array, name)()
+    if hasattr(array, "_array"):  # array-api-strict
+        array = array._array
+    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
+
+
+def test_odd_layouts_enter(backend):
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for odd in (x[::-1], x.T, x[:, ::2], x.astype(">f4")):
+        np.testing.assert_array_equal(backend.to_numpy(backend.asarray(odd)), odd)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (["a", "b"], "x has dtype <U1: real numbers are needed"),
+        ([None, 1.0], "x has dtype object: real numbers are needed"),
+        ([1j], "x has dtype complex128: real numbers are needed"),
+        (np.asarray(["2026-01-01"], dtype="M8[D]"), r"x has dtype datetime64\[D\]: real numbers are needed"),
+        ([[1.0], [1.0, 2.0]], "x cannot be read as an array: ValueError"),
+        (np.ma.masked_array([1.0, 2.0], mask=[True, False]), "x has masked values: fill the gaps"),
+    ],
+    ids=["strings", "objects", "complex", "dates", "ragged", "masked"],
+)
+def test_what_is_no_array_of_real_numbers(x, sentence, backend):
+    with pytest.raises(DataError, match=sentence):
+        backend.asarray(x)
+
+
+def test_integers_that_do_not_fit_are_an_error():
+    for name in ("jax", "strict:no_x64"):
+        if not STATUS[library_of(name)].usable:
+            continue
+        with open_lane(name) as backend:
+            assert backend.to_numpy(backend.asarray(np.asarray([-(2**31)]))).tolist() == [-(2**31)]
+            for value in (2**31, -(2**31) - 1, 2**40):
+                with pytest.raises(DataError, match=r"do not fit into int32, the widest of backend"):
+                    backend.asarray(np.asarray([0, value]))
+
+
+def test_tensors_that_want_a_gradient_or_have_an_odd_dtype():
+    torch = pytest.importorskip("torch")
+    wants = torch.ones(3, requires_grad=True)
+    for device in ("cpu", "torch"):
+        backend = get_backend(device)
+        assert backend.to_numpy(backend.asarray(wants)).tolist() == [1.0] * 3
+    with pytest.raises(DataError, match="x cannot be read as an array: TypeError: Got unsupported ScalarType BFloat16"):
+        get_backend("cpu").asarray(torch.ones(3, dtype=torch.bfloat16))
+
+
+def test_to_floats(backend):
+    scalars = [backend.asarray(np.asarray(v, dtype=np.float32)) for v in (1.0, 2.5, -3.0)]
+    assert backend.to_floats(scalars) == [1.0, 2.5, -3.0]
+    assert backend.to_floats([]) == []
+
+
+def test_backends_can_be_copied_and_pickled(backend):
+    assert pickle.loads(pickle.dumps(backend)) == copy.deepcopy(backend) == backend
+
+
+def test_jax_knows_its_arrays_inside_jit():
+    jax = pytest.importorskip("jax")
+    backend = get_backend("jax")
+    seen = []
+    jax.jit(lambda x: seen.append((backend.owns(x), backend_of(x))) or x)(jax.numpy.ones(2))
+    assert seen == [(True, backend)]
+
+
+def test_jax_without_a_device():
+    if not STATUS["jax"].usable:
+        pytest.skip(STATUS["jax"].message)
+    code = "from portnn.environment import backend_table; print(backend_table())"
+    environment = os.environ | {"JAX_PLATFORMS": "tpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "jax is installed, but finds no device: RuntimeError: Unable to initialize backend 'tpu'" in done.stdout
 
 
 def test_read_only_input(backend):
@@ -175,6 +271,32 @@ def test_a_broken_entry_point_does_not_take_the_others_down(entry_points):
     assert available_backends()["broken"].message.startswith("there_is_no_such_module:Backend cannot be loaded")
     with pytest.raises(BackendError, match="cannot be loaded: ModuleNotFoundError"):
         get_backend("broken")
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("collections:OrderedDict", "is no subclass of portnn.backend.Backend"),
+        ("collections", "is no subclass of portnn.backend.Backend"),
+        (f"{__name__}:Another", "the class must have name = 'mylib', like its entry point"),
+    ],
+)
+def test_an_entry_point_to_something_else(entry_points, value, sentence):
+    entry_points(mylib=value, numpy="portnn_backends.numpy_backend:NumpyBackend")
+    assert get_backend("cpu").name == "numpy"
+    with pytest.raises(BackendError, match=sentence):
+        get_backend("mylib")
+
+
+@pytest.mark.parametrize("answer", [None, RuntimeError("no idea")])
+def test_a_status_that_fails(entry_points, monkeypatch, answer):
+    def status(cls):
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(Another, "status", classmethod(status))
+    entry_points(another=f"{__name__}:Another", numpy="portnn_backends.numpy_backend:NumpyBackend")
+    assert "its status cannot be found out" in backend_table()
 
 
 def test_not_installed_at_all(entry_points):

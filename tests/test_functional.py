@@ -207,6 +207,21 @@ def test_softmax_cross_entropy_is_stable(backend):
     np.testing.assert_allclose(gradient, [[1, -1, 0], [1 / 3, 1 / 3, -2 / 3]], rtol=1e-6, atol=1e-7)
 
 
+def test_labels_of_a_narrow_dtype_and_many_classes(backend):
+    """300 classes do not fit into the uint8 of the labels."""
+    logits = put(backend, np.random.default_rng(0).normal(size=(2, 300)), "float32")
+    wide, narrow = (backend.asarray(np.asarray([3, 200], dtype=kind)) for kind in (np.int32, np.uint8))
+    results = [functional.softmax_cross_entropy(logits, target)[0] for target in (wide, narrow)]
+    assert_equal(get(backend, results[0]), get(backend, results[1]))
+
+
+def test_a_class_that_is_ruled_out_costs_nothing(backend):
+    logits = put(backend, [[1.0, -np.inf, 1.0]], "float32")
+    values, backward = functional.softmax_cross_entropy(logits, backend.asarray(np.asarray([0])))
+    np.testing.assert_allclose(get(backend, values), [np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(get(backend, backward(values * 0.0 + 1.0)), [[-0.5, 0.0, 0.5]], atol=1e-7)
+
+
 def test_nan_is_not_hidden(backend):
     x = put(backend, np.asarray([[np.nan, 1.0]]), "float32")
     for function in (functional.relu, functional.sigmoid, functional.tanh):

@@ -1,6 +1,8 @@
+import copy
 import dataclasses
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from portnn import Network, get_backend, nn, tree
 from portnn.errors import BackendError, ConfigError, DataError, ModelFileError, ShapeError
+from portnn.random import Stream
 
 MLP = nn.Sequential([nn.Flatten(), nn.Affine(6), nn.ReLU(), nn.Affine(3, weight_init=nn.GlorotUniform())])
 X = np.random.default_rng(0).normal(size=(7, 2, 4)).astype(np.float32)
@@ -243,6 +246,56 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
         Network(MLP, (2, 4), rng=1).save(saved)
     assert saved.read_bytes() == old
     assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_links_are_followed(saved):
+    link = saved.with_name("link")
+    link.symlink_to(saved)
+    Network(MLP, (2, 4), rng=1).save(link)
+    assert link.is_symlink()
+    assert Network.load(saved).rng.seed == 1
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelFileError, match="pipe cannot be written: it is there, and no ordinary file"):
+        make().save(tmp_path / "pipe")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_names_that_are_too_long(tmp_path):
+    with pytest.raises(ModelFileError, match="there is no such model file"):
+        Network.load(tmp_path / ("x" * 300))
+    with pytest.raises(ModelFileError, match="cannot be written: File name too long"):
+        make().save(tmp_path / ("x" * 300))
+
+
+def test_a_layer_with_a_single_number(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Temperature(nn.Layer):
+        def init(self, rng, input_shape):
+            return {"w": rng.full((), 2.0)}, (), input_shape
+
+        def forward(self, params, state, x, *, train=False, rng=None):
+            return params["w"] * x, state, None
+
+    Network(Temperature(), 3).save(tmp_path / "t")
+    loaded = Network.load(tmp_path / "t", classes=[Temperature])
+    assert loaded.params["w"].shape == ()
+    assert loaded(np.ones((1, 3))).tolist() == [[2.0, 2.0, 2.0]]
+
+
+def test_copies_and_pickles(backend):
+    net = make(backend)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other.backend == backend
+        np.testing.assert_array_equal(get(backend, other(X)), get(backend, net(X)))
+
+
+def test_where_the_random_numbers_came_from_is_saved(tmp_path):
+    rng = Stream(7).child("ensemble", 3)
+    Network(MLP, (2, 4), rng=rng).save(tmp_path / "m")
+    assert Network.load(tmp_path / "m").rng == rng
 
 
 def test_save_into_nowhere(tmp_path):

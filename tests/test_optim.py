@@ -157,6 +157,14 @@ def test_bad_hyper_parameters_fail_at_construction(make, sentence):
         make()
 
 
+@all_optimizers
+def test_shapes_must_match(opt):
+    """A rule that works on flat memory would not notice."""
+    params = {"w": np.ones((2, 3))}
+    with pytest.raises(ShapeError, match=r"a gradient of shape \(3, 2\) for a parameter of shape \(2, 3\)"):
+        opt.step(params, {"w": np.ones((3, 2))}, opt.init(params))
+
+
 def test_bias_correction_of_adam_is_in_double_precision():
     hyper = optim.Adam().hyper(1)
     assert hyper["bias2"] == 1 - 0.999

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import assert_here
 
 from portnn.errors import ConfigError
 from portnn.random import ShapeStream, Stream, as_stream
@@ -35,6 +36,7 @@ def test_every_coordinate_matters():
 
 
 def test_children_of_children():
+    assert Stream(0).child(np.int64(3)) == Stream(0).child(3)
     assert Stream(0).child("a").child(1) == Stream(0).child("a", 1)
     assert Stream(0).at(3).child("a") == Stream(0).child("a").at(3)
 
@@ -56,6 +58,12 @@ def test_shape_stream_takes_no_memory():
     assert huge.strides == (0, 0)
 
 
+def test_steps():
+    with pytest.raises(ConfigError, match=r"step must be in 0 \.\. 2\*\*64 - 1, not -1"):
+        Stream(0).at(-1).uniform((2,))
+    assert ShapeStream().at(3).child("a").full((2,), 1.0).shape == (2,)
+
+
 def test_seeds():
     assert as_stream(3) == as_stream(np.int64(3)) == Stream(3)
     assert as_stream(Stream(3)) == Stream(3)
@@ -63,6 +71,24 @@ def test_seeds():
     for seed in (-1, 2**64):
         with pytest.raises(ConfigError, match="seed must be an int in"):
             Stream(seed)
+    with pytest.raises(ConfigError, match="seed must be an int"):
+        Stream(1.5)
     for wrong in (1.5, "0", True):
         with pytest.raises(ConfigError, match="rng must be an int, a portnn.random.Stream or None"):
             as_stream(wrong)
+
+
+@pytest.mark.parametrize("method", ["uniform_like", "normal_like"])
+def test_draws_like_an_array_are_equal_on_every_backend(method, typed):
+    backend, dtype = typed
+    x = backend.asarray(np.zeros((3, 5), dtype=dtype))
+    drawn = getattr(Stream(0).child("noise").at(4), method)(x)
+    assert_here(backend, dtype, drawn)
+    expected = getattr(Stream(0).child("noise").at(4), method)(np.zeros((3, 5), dtype=dtype))
+    np.testing.assert_array_equal(backend.to_numpy(drawn), expected)
+
+
+def test_draws_in_float32_are_numpys_own_and_below_one():
+    drawn = Stream(0).uniform_like(np.zeros(100_000, dtype=np.float32))
+    np.testing.assert_array_equal(drawn, Stream(0)._generator().random(100_000, dtype=np.float32))
+    assert drawn.max() < 1

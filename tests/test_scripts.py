@@ -111,7 +111,7 @@ def test_falls_back_to_the_digits_visibly(tmp_path):
         (["--seed", "-1"], "seed must be an int in 0 .. 2**64 - 1, not -1"),
         (["--lr", "1e38", "--optimizer", "sgd"], "the loss is"),
         (["--save", "no/such/folder/m.safetensors"], "cannot be written: there is no folder"),
-        (["--json", "."], "cannot be written: it is a folder"),
+        (["--json", "."], "cannot be written: it is there, and no ordinary file"),
         (["--data-dir", "nowhere"], "no MNIST in nowhere"),
     ],
 )

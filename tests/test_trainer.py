@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -216,7 +217,49 @@ def test_data_on_another_device_or_library(backend):
     tree.map(np.testing.assert_array_equal, trainer.network.params, reference.network.params)
 
 
+# ---- noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(nn.Layer):
+    """Multiplies by random numbers in training: what dropout and its like do with ``rng``."""
+
+    def init(self, rng, input_shape):
+        return {}, (), input_shape
+
+    def forward(self, params, state, x, *, train=False, rng=None):
+        factor = rng.uniform_like(x) if train else 0.5
+        return factor * x, state, lambda dy, input_grad=True: (factor * dy, {})
+
+
+def test_noise_is_the_same_on_every_backend(backend):
+    noisy = nn.Sequential([nn.Affine(16), Noise(), nn.Tanh(), Noise(), nn.Affine(3)])
+    np.testing.assert_allclose(curve(backend, "float32", noisy, 40), curve("cpu", "float32", noisy, 40), rtol=1e-4)
+
+
+def test_noise_differs_from_step_to_step_and_layer_to_layer():
+    seen = []
+
+    class Spy(Noise):
+        def forward(self, params, state, x, *, train=False, rng=None):
+            seen.append(rng.uniform_like(x).tobytes())
+            return super().forward(params, state, x, train=train, rng=rng)
+
+    trainer = make(layer=nn.Sequential([nn.Affine(4), Spy(), Spy(), nn.Affine(3)]))
+    trainer.fit(X, LABELS, epochs=2, batch_size=25)
+    assert len(seen) == len(set(seen)) == 8
+
+
 # ---- ending early
+
+
+def test_a_stop_before_the_first_step_is_not_lost():
+    """A signal may come while the data are being checked."""
+    trainer = make()
+    trainer.stop()
+    assert trainer.fit(X, LABELS, epochs=3).stopped
+    assert trainer.step == 0
+    assert not trainer.fit(X, LABELS).stopped
 
 
 def test_stop_ends_after_the_current_step():
@@ -264,6 +307,48 @@ def test_a_loss_that_is_not_finite_ends_the_run():
     with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) at step 2 \(epoch 1\): try a smaller"):
         trainer.fit(X, LABELS, epochs=3, batch_size=10)
     assert watch.events[-1] == ("end",)
+
+
+def test_partial_fit_meets_divergence():
+    trainer = make(optimizer=optim.SGD(lr=1e38), layer=nn.Affine(3))
+    trainer.partial_fit(X, LABELS)
+    with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) at step 2"):
+        trainer.partial_fit(X, LABELS)
+
+
+def test_divergence_in_the_last_step_is_met():
+    """Its loss was computed before the update, and is still finite."""
+    trainer = make(optimizer=optim.SGD(lr=1e38), layer=nn.Sequential([nn.Affine(8), nn.Tanh(), nn.Affine(3)]))
+    trainer.partial_fit(X * 1e3, LABELS)
+    with pytest.raises(DivergenceError, match=r"parameter \d\.[wb] is not finite after step 2|the loss is"):
+        trainer.fit(X * 1e3, LABELS, batch_size=50)
+
+
+# ---- changing one's mind
+
+
+def test_another_loss_is_used_from_the_next_call_on(backend):
+    target = np.eye(3)[LABELS]
+    changed, fresh = make(backend), make(backend, loss=losses.HalfSquaredError())
+    changed.partial_fit(X, target)
+    changed.loss = losses.HalfSquaredError()
+    fresh.network.params = tree.map(backend.copy, changed.network.params)
+    assert changed.partial_fit(X, target) == pytest.approx(fresh.partial_fit(X, target), rel=1e-5)
+
+
+def test_another_optimizer(backend):
+    trainer = make(backend, optimizer=optim.Adam(lr=0.01))
+    trainer.partial_fit(X, LABELS)
+    slots = trainer._slots
+    trainer.optimizer = optim.chain(optim.ClipByNorm(1.0), optim.Adam(lr=1e-9))
+    trainer._prepare()
+    assert trainer._slots is slots
+    before = get(backend, tree.map(backend.copy, trainer.network.params))
+    trainer.partial_fit(X, LABELS)
+    tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), get(backend, trainer.network.params), before)
+    trainer.optimizer = optim.Momentum()
+    trainer.partial_fit(X, LABELS)
+    assert len(trainer._slots) == 1
 
 
 # ---- the door
@@ -320,6 +405,66 @@ def test_targets_of_the_other_losses():
     make(layer=one, loss=losses.SigmoidCrossEntropy()).fit(X, yes_no)
     make(layer=one, loss=losses.HalfSquaredError()).fit(X, LABELS[:, None])
     make().fit(X.tolist(), LABELS.tolist())
+
+
+@pytest.mark.parametrize(
+    ("make_it", "sentence"),
+    [
+        (lambda: make(loss="mse"), "Trainer's loss must be a Loss, not 'mse'"),
+        (
+            lambda: make(loss=losses.SoftmaxCrossEntropy),
+            r"must be a Loss, not <class .*>; write SoftmaxCrossEntropy\(\)",
+        ),
+        (lambda: make(optimizer=optim.Adam), r"must be an Optimizer, not <class .*>; write Adam\(\)"),
+        (lambda: make(metrics={"loss": metrics.accuracy}), 'no metric can be called "loss"'),
+        (lambda: make().fit(X, LABELS, validation_data=X), r"validation_data must be a pair \(x, y\)"),
+        (lambda: make(layer=[nn.Affine(3)]), "a network is made of a layer, not of"),
+        (lambda: nn.Affine(3, weight_init=nn.HeNormal), r"weight_init must be an Initializer, .*; write HeNormal\(\)"),
+    ],
+)
+def test_wrong_types(make_it, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_it()
+
+
+def test_numbers_of_numpy_are_numbers():
+    trainer = make(optimizer=optim.Momentum(lr=np.float32(0.1), alpha=np.float64(0.9)))
+    trainer.fit(X, LABELS, epochs=np.int64(2), batch_size=np.int32(10))
+    assert all(p.dtype == np.float32 for p in tree.leaves(trainer.network.params))
+    assert Network(nn.Affine(np.int64(3)), np.int64(4)).output_shape == (3,)
+
+
+def test_metrics_may_return_any_number(backend):
+    kinds = {"python": lambda p, t: 0.25, "numpy": lambda p, t: np.float64(0.25), "array": lambda p, t: p[0, 0] * 0.0}
+    measured = make(backend, metrics=kinds).evaluate(X, LABELS, batch_size=7)
+    assert measured["python"] == measured["numpy"] == pytest.approx(0.25)
+    assert measured["array"] == 0.0
+    with pytest.raises(ShapeError, match=r"metric 'vector' must return one number, not an array of shape \(50, 3\)"):
+        make(metrics={"vector": lambda p, t: p}).evaluate(X, LABELS)
+
+
+def test_one_output_is_no_classification():
+    one = nn.Sequential([nn.Affine(1)])
+    with pytest.raises(ShapeError, match="for one output, take SigmoidCrossEntropy"):
+        make(layer=one).fit(X, LABELS)
+    trainer = make(layer=one, loss=losses.SigmoidCrossEntropy(), metrics={"accuracy": metrics.accuracy})
+    with pytest.raises(ShapeError, match="for one output, take binary_accuracy"):
+        trainer.evaluate(X, LABELS[:, None] > 0)
+    with pytest.raises(ShapeError, match=r"the network's output is \(n, 1\): write y\[:, None\]"):
+        trainer.fit(X, LABELS > 0)
+
+
+def test_float64_data_train_a_float32_network(backend):
+    history = make(backend).fit(X.astype(np.float64), np.eye(3)[LABELS], epochs=1)
+    assert np.isfinite(history["loss"][0])
+    with pytest.raises(DataError, match="x has 1 values that are NaN or infinite"):
+        make(backend).fit(np.where(np.arange(300).reshape(50, 6) == 7, 1e300, X.astype(np.float64)), LABELS)
+
+
+def test_large_integers_are_features_too(backend):
+    x = (X * 1e12).astype(np.int64)
+    expected = make("cpu").network(x)
+    np.testing.assert_allclose(get(backend, make(backend).network(x)), expected, rtol=1e-4)
 
 
 def test_the_backends_of_the_lanes_are_the_networks():

@@ -14,7 +14,13 @@ from portnn.checks import hold_number
 from portnn.errors import ShapeError
 from portnn.optim.schedules import Schedule
 
-__all__ = ["Optimizer", "UpdateRule"]
+__all__ = ["Optimizer", "UpdateRule", "check_shapes"]
+
+
+def check_shapes(p: Array, g: Array) -> None:
+    """Raise ShapeError unless a gradient has the shape of its parameter: broadcasting would hide a mistake."""
+    if p.shape != g.shape:
+        raise ShapeError(f"a gradient of shape {tuple(g.shape)} for a parameter of shape {tuple(p.shape)}")
 
 
 class Optimizer(ABC):
@@ -104,8 +110,7 @@ class UpdateRule(Optimizer):
         rule, keywords = self.rule, vars(self) | hyper
 
         def update_leaf(p: Array, g: Array, *s: Array) -> tuple[Array, ...]:
-            if p.shape != g.shape:
-                raise ShapeError(f"a gradient of shape {tuple(g.shape)} for a parameter of shape {tuple(p.shape)}")
+            check_shapes(p, g)
             return rule(p, g, *s, **keywords)  # type: ignore[no-any-return]
 
         new_params, *new_slots = tree.map_unzip(update_leaf, 1 + self.slot_count, params, grads, *slots)

@@ -16,7 +16,7 @@ from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import hold_number
 from portnn.errors import ConfigError
-from portnn.optim.optimizer import Optimizer
+from portnn.optim.optimizer import Optimizer, check_shapes
 
 __all__ = ["L1", "L2", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "WeightDecay", "chain"]
 
@@ -119,6 +119,7 @@ class Chain(Optimizer):
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
+        tree.map(check_shapes, params, grads)
         for link in self.transforms:
             grads = link.transform(params, grads)
         return self.optimizer.update(params, grads, slots, hyper)
