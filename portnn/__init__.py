@@ -8,7 +8,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from portnn import data, errors, functional, gradcheck, kernels, losses, metrics, nn, optim, random, training, tree
+    from portnn import (
+        backend,
+        data,
+        errors,
+        functional,
+        gradcheck,
+        kernels,
+        losses,
+        metrics,
+        nn,
+        optim,
+        random,
+        training,
+        tree,
+    )
     from portnn.backend import available_backends, backend_of, get_backend
     from portnn.nn import Network
     from portnn.training import Trainer
@@ -17,6 +31,7 @@ __all__ = [
     "Network",
     "Trainer",
     "available_backends",
+    "backend",
     "backend_of",
     "data",
     "errors",

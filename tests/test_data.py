@@ -187,7 +187,14 @@ OK = b""
 
 @pytest.mark.parametrize(
     "first",
-    [OK, ConnectionError("refused"), TimeoutError(), b"<html>", gzip.compress(b"another file", mtime=0)],
+    [
+        OK,
+        ConnectionError("refused"),
+        TimeoutError(),
+        b"<html>",
+        gzip.compress(b"another file", mtime=0),
+        gzip.compress(b"another file" * 9, mtime=0)[:12] + b"\xff" * 30,  # damaged on the way
+    ],
     ids=repr,
 )
 def test_download(monkeypatch, tmp_path, first):

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from portnn.data import shuffled_batches
 from portnn.errors import ConfigError, DataError, DivergenceError, ShapeError
 from portnn.random import Stream
 from portnn.training import Callback
+from portnn.training.interrupts import between_steps
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 6)).astype(np.float32)
@@ -322,6 +324,49 @@ def test_divergence_in_the_last_step_is_met():
     trainer.partial_fit(X * 1e3, LABELS)
     with pytest.raises(DivergenceError, match=r"parameter \d\.[wb] is not finite after step 2|the loss is"):
         trainer.fit(X * 1e3, LABELS, batch_size=50)
+
+
+def test_an_interrupt_leaves_the_network_whole(backend):
+    """Ctrl-C within a step is held back until the step has put its results in place."""
+    trainer = make(backend)
+    trainer.partial_fit(X, LABELS)
+    compiled = trainer._compiled
+
+    def interrupted(*args):
+        results = compiled(*args)
+        if trainer.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return results
+
+    trainer._compiled = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, LABELS, epochs=5, batch_size=10)
+    assert trainer.step == 4
+    assert np.isfinite(get(backend, trainer.network(X))).all()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    trainer._compiled = compiled
+    trainer.fit(X, LABELS)
+
+
+def test_a_second_interrupt_acts_at_once():
+    with between_steps() as check:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+
+
+def test_handlers_of_others_are_left_alone():
+    seen = []
+    previous = signal.signal(signal.SIGINT, lambda *_: seen.append("theirs"))
+    try:
+        with between_steps() as check:
+            signal.raise_signal(signal.SIGINT)
+            check()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert seen == ["theirs"]
 
 
 # ---- changing one's mind

@@ -31,6 +31,7 @@ from portnn.optim import Optimizer
 from portnn.random import Stream, as_stream
 from portnn.training.callbacks import Callback
 from portnn.training.history import History
+from portnn.training.interrupts import between_steps
 
 __all__ = ["Trainer"]
 
@@ -67,7 +68,8 @@ class Trainer:
 
     Notes
     -----
-    Steps may overwrite the arrays of ``network.params`` that earlier steps made: copy them to keep them.
+    Ctrl-C ends a call between two steps, with KeyboardInterrupt, and leaves the network whole. Steps may overwrite the
+    arrays of ``network.params`` that earlier steps made: copy them to keep them.
 
     Examples
     --------
@@ -149,7 +151,7 @@ class Trainer:
             If the loss or a parameter is not finite any more.
         """
         epochs = check_count("epochs", epochs)
-        with self.network.backend.context():
+        with self.network.backend.context(), between_steps() as interruptible:
             data = self._enter(x, y)
             n = data[0].shape[0]
             size = check_batch_size(batch_size, n)
@@ -161,7 +163,7 @@ class Trainer:
             try:
                 last = self.epoch + epochs
                 while self.epoch < last and not self._stop:
-                    record = self._train_epoch(data, size)
+                    record = self._train_epoch(data, size, interruptible)
                     if record is None:
                         break
                     if validation_data is not None:
@@ -181,9 +183,10 @@ class Trainer:
     def partial_fit(self, x: Array, y: Array) -> float:
         """One step on one batch, for online learning: the loss before the step. Arguments and errors as in `fit`."""
         backend = self.network.backend
-        with backend.context():
+        with backend.context(), between_steps() as interruptible:
             data = self._enter(x, y)
             self._prepare()
+            interruptible()
             (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
             self._refuse_divergence([loss])
         return loss
@@ -233,7 +236,9 @@ class Trainer:
         self._own_params = net.params
         return loss
 
-    def _train_epoch(self, data: tuple[Array, Array], size: int) -> dict[str, float] | None:
+    def _train_epoch(
+        self, data: tuple[Array, Array], size: int, interruptible: Callable[[], None]
+    ) -> dict[str, float] | None:
         """The record of an epoch; None if it was stopped before its end."""
         backend, n = self.network.backend, data[0].shape[0]
         pending: list[Array] = []
@@ -241,6 +246,7 @@ class Trainer:
         begin = last_look = time.perf_counter()
         for index in shuffled_batches(n, size, self.rng.child("order").at(self.epoch)):
             pending.append(self._run_step(data, backend.asarray(index)))
+            interruptible()
             seen += len(index)
             now = time.perf_counter()
             if now - last_look > _LOOK_EVERY or seen == n or self._stop:
