@@ -70,8 +70,9 @@ class JaxBackend(Backend):
         if isinstance(x, self._jax.Array):
             x = x if dtype is None else x.astype(self.dtype(dtype))
             return x if self.owns(x) else self._jax.device_put(x, self._device)
-        # Cast on the host: JAX would round float64 to float32 with a warning. Not aliased: the host's owner may write.
-        return self._jax.device_put(self.host_array(x, dtype), self._device, may_alias=False)
+        # Cast on the host: JAX would round float64 to float32 with a warning. Copied: on the CPU, JAX shares the memory
+        # of a NumPy array where it is aligned, whatever may_alias says, and the owner of that array may write to it.
+        return self._jax.device_put(np.array(self.host_array(x, dtype)), self._device)
 
     def to_numpy(self, array: Any) -> Any:
         return np.asarray(array)
