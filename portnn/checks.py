@@ -22,6 +22,7 @@ __all__ = [
     "check_lengths",
     "check_number",
     "check_rows",
+    "check_sample_weight",
     "check_target",
     "check_type",
     "enter",
@@ -148,6 +149,18 @@ def check_finite(x: Array, backend: Backend, what: str = "x") -> None:
         f"{what} has {int(bad.sum())} values that are NaN or infinite, the first at {list(place)}: "
         "remove those examples or fill the gaps"
     )
+
+
+def check_sample_weight(weight: Array, x: Array, backend: Backend) -> None:
+    """Raise unless there is one finite weight >= 0 for each example, and one of them above 0."""
+    if tuple(weight.shape) != (x.shape[0],):
+        raise ShapeError(
+            f"sample_weight has shape {tuple(weight.shape)}; one number for each of {x.shape[0]} examples is needed"
+        )
+    check_finite(weight, backend, "sample_weight")
+    xp = array_namespace(weight)
+    if bool(xp.any(weight < 0)) or not bool(xp.any(weight > 0)):
+        raise DataError("sample_weight must be >= 0, and above 0 somewhere")
 
 
 def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: Backend, what: str = "y") -> None:

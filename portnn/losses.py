@@ -1,48 +1,102 @@
 """Losses: ``value, backward = loss(prediction, target)``, the mean over the batch, and ``backward() -> dprediction``.
 
-A loss object wraps one function of `portnn.functional`, which gives a value for each example.
+A loss object wraps one function of `portnn.functional`, which gives a value for each example, and weighs the examples.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from array_api_compat import array_namespace, device
 
 from portnn import functional
 from portnn._typing import Array, Backward
-from portnn.checks import TargetKind
+from portnn.checks import TargetKind, check_number, hold_number
+from portnn.errors import ShapeError
 
-__all__ = ["HalfSquaredError", "Loss", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
+__all__ = [
+    "HalfSquaredError",
+    "Huber",
+    "KLDivergence",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "NegativeLogLikelihood",
+    "Poisson",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
+]
 
 
+@dataclass(frozen=True)
 class Loss(ABC):
-    """The mean over the batch of a function of prediction and target.
+    """The weighted mean over the batch of a function of prediction and target.
+
+    Parameters
+    ----------
+    class_weight : sequence of float, optional
+        A weight >= 0 for each column of the target, keyword only: an example weighs ``sum_j t_j class_weight_j``, which
+        is the weight of its class. For a single column of zeros and ones give two, of the zeros and of the ones.
 
     Attributes
     ----------
     function : callable
-        ``function(prediction, target) -> (values of shape (n,), backward)``: the loss of each example.
+        ``function(prediction, target, **fields) -> (values of shape (n,), backward)``: the loss of each example. Fields
+        are those of the dataclass but ``class_weight``.
     targets : {"classes", "probabilities", "numbers"}
         What `portnn.checks.check_target` lets through.
     """
 
+    class_weight: tuple[float, ...] | None = field(default=None, kw_only=True)
+
     function: ClassVar[Any]
     targets: ClassVar[TargetKind]
 
-    def __call__(self, prediction: Array, target: Array) -> tuple[Array, Backward]:
-        """The mean loss, a 0-d array, and its pullback ``backward(dloss=1.0) -> dprediction``."""
+    def __post_init__(self) -> None:
+        if self.class_weight is not None:
+            weights = tuple(check_number("each class_weight", weight, 0) for weight in self.class_weight)
+            object.__setattr__(self, "class_weight", weights)
+
+    def __call__(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> tuple[Array, Backward]:
+        """The mean loss, a 0-d array, and its pullback ``backward(dloss=1.0) -> dprediction``.
+
+        ``sample_weight``, shape (n,), weighs the examples: ``sum w_i loss_i / sum w_i``.
+        """
         xp = array_namespace(prediction)
-        values, pullback = self.function(prediction, target)
-        n = values.shape[0]
+        fields = {name: value for name, value in vars(self).items() if name != "class_weight"}
+        values, pullback = self.function(prediction, target, **fields)
+        weight = self._weight(prediction, target, sample_weight)
+        if weight is None:
+            n = values.shape[0]
+            share = xp.full((n,), 1.0 / n, dtype=values.dtype, device=device(values))
+        else:
+            total = xp.sum(weight)
+            share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
 
         def backward(dloss: float | Array = 1.0) -> Array:
-            share = xp.full((n,), 1.0 / n, dtype=values.dtype, device=device(values))
             return pullback(share * dloss)
 
-        return xp.mean(values), backward
+        return (xp.mean(values) if weight is None else xp.sum(share * values)), backward
+
+    def _weight(self, prediction: Array, target: Array, sample_weight: Array | None) -> Array | None:
+        """The weight of each example, shape (n,); None if all weigh the same."""
+        if self.class_weight is None:
+            return sample_weight
+        xp = array_namespace(prediction)
+        columns, given = target.shape[-1] if target.ndim > 1 else prediction.shape[-1], len(self.class_weight)
+        if given != columns and (columns, given) != (1, 2):
+            raise ShapeError(f"class_weight has {given} weights, for {columns} classes")
+        weights = xp.asarray(self.class_weight, dtype=prediction.dtype, device=device(prediction))
+        if target.ndim == 1:
+            own = xp.take(weights, target)
+        elif (columns, given) == (1, 2):
+            own = weights[0] + target[:, 0] * (weights[1] - weights[0])
+        else:
+            own = xp.sum(target * weights, axis=tuple(range(1, target.ndim)))
+        return own if sample_weight is None else own * sample_weight
 
 
 @dataclass(frozen=True)
@@ -50,6 +104,11 @@ class SoftmaxCrossEntropy(Loss):
     """Cross-entropy of softmax(logits), for classification: `functional.softmax_cross_entropy`.
 
     Targets are class numbers, shape (n,), or rows over the classes, shape (n, k), one-hot or soft.
+
+    Parameters
+    ----------
+    label_smoothing : float, default 0.0
+        Share of the target that is spread over all classes, in [0, 1).
 
     Examples
     --------
@@ -59,7 +118,43 @@ class SoftmaxCrossEntropy(Loss):
     2.302585
     """
 
+    label_smoothing: float = 0.0
+
     function = staticmethod(functional.softmax_cross_entropy)
+    targets = "classes"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        hold_number(self, "label_smoothing", 0, 1)
+
+
+@dataclass(frozen=True)
+class NegativeLogLikelihood(Loss):
+    """``-log(p + eps)`` of the right class, for a network that ends in a softmax: `functional.negative_log_likelihood`.
+
+    Targets as of `SoftmaxCrossEntropy`.
+
+    Parameters
+    ----------
+    eps : float, default 1e-7
+        Keeps the logarithm of 0 away; >= 0.
+    """
+
+    eps: float = 1e-7
+
+    function = staticmethod(functional.negative_log_likelihood)
+    targets = "classes"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        hold_number(self, "eps", 0)
+
+
+@dataclass(frozen=True)
+class KLDivergence(Loss):
+    """Divergence of softmax(logits) from rows that are distributions: `functional.kl_divergence`."""
+
+    function = staticmethod(functional.kl_divergence)
     targets = "classes"
 
 
@@ -82,4 +177,48 @@ class HalfSquaredError(Loss):
     """
 
     function = staticmethod(functional.half_squared_error)
+    targets = "numbers"
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
+    """Mean of ``(y - t)^2`` over batch and outputs: `functional.squared_error`."""
+
+    function = staticmethod(functional.squared_error)
+    targets = "numbers"
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(Loss):
+    """Mean of ``|y - t|`` over batch and outputs: `functional.absolute_error`."""
+
+    function = staticmethod(functional.absolute_error)
+    targets = "numbers"
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Squared near the target, absolute far from it; mean over batch and outputs: `functional.huber`.
+
+    Parameters
+    ----------
+    delta : float, default 1.0
+        Where the one turns into the other, > 0.
+    """
+
+    delta: float = 1.0
+
+    function = staticmethod(functional.huber)
+    targets = "numbers"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        hold_number(self, "delta", 0, math.inf, open_low=True)
+
+
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """For counts, from the logarithm of their rate; mean over batch and outputs: `functional.poisson`."""
+
+    function = staticmethod(functional.poisson)
     targets = "numbers"

@@ -25,6 +25,8 @@ class FunctionCase:
     fixed: Callable[[Rng, int], tuple[Any, ...]] = lambda rng, n: ()
     #: Which of the arguments have the batch as their first axis.
     batched: tuple[bool, ...] = (True,)
+    #: Whether each example has a result of its own.
+    by_example: bool = True
 
     def arguments(self, n: int, seed: int = 0) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         rng = np.random.default_rng(seed)
@@ -55,10 +57,25 @@ def probabilities(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
     return lambda rng, n: (rng.uniform(size=(n, *shape)),)
 
 
+def counts(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    return lambda rng, n: (rng.poisson(3.0, size=(n, *shape)).astype(float),)
+
+
 FUNCTIONS = {
     "affine": FunctionCase(
         functional.affine,
         lambda rng, n: (rng.normal(size=(n, 4)), rng.normal(size=(4, 3)), rng.normal(size=3)),
+        batched=(True, False, False),
+    ),
+    "batch_norm": FunctionCase(
+        functional.batch_norm,
+        lambda rng, n: (rng.normal(2.0, 3.0, size=(n, 2, 4)), rng.normal(size=4), rng.normal(size=4)),
+        batched=(True, False, False),
+        by_example=False,
+    ),
+    "layer_norm": FunctionCase(
+        functional.layer_norm,
+        lambda rng, n: (rng.normal(2.0, 3.0, size=(n, 2, 4)), rng.normal(size=4), rng.normal(size=4)),
         batched=(True, False, False),
     ),
     "erf": FunctionCase(functional.erf, normal(5)),
@@ -81,7 +98,14 @@ FUNCTIONS = {
     "softmax_cross_entropy-one_hot": FunctionCase(functional.softmax_cross_entropy, normal(4), one_hot(4)),
     "softmax_cross_entropy-soft": FunctionCase(functional.softmax_cross_entropy, normal(4), soft(4)),
     "sigmoid_cross_entropy": FunctionCase(functional.sigmoid_cross_entropy, away_from_zero(2, 3), probabilities(2, 3)),
+    "negative_log_likelihood": FunctionCase(functional.negative_log_likelihood, soft(4), labels(4)),
+    "kl_divergence": FunctionCase(functional.kl_divergence, normal(4), soft(4)),
+    "kl_divergence-one_hot": FunctionCase(functional.kl_divergence, normal(4), one_hot(4)),
     "half_squared_error": FunctionCase(functional.half_squared_error, normal(2, 3), normal(2, 3)),
+    "squared_error": FunctionCase(functional.squared_error, normal(2, 3), normal(2, 3)),
+    "absolute_error": FunctionCase(functional.absolute_error, normal(2, 3), normal(2, 3)),
+    "huber": FunctionCase(functional.huber, normal(2, 3), normal(2, 3)),
+    "poisson": FunctionCase(functional.poisson, normal(2, 3), counts(2, 3)),
 }
 
 #: Functions and layers without a gradient, which have tests of their own.
@@ -100,6 +124,12 @@ LAYERS = {
     "Affine": LayerCase(nn.Affine(3), (4,)),
     "Flatten": LayerCase(nn.Flatten(), (2, 3)),
     "Flatten-scalar": LayerCase(nn.Flatten(), ()),
+    "BatchNorm": LayerCase(nn.BatchNorm(), (4,)),
+    "BatchNorm-images": LayerCase(nn.BatchNorm(decay=0.5), (2, 3, 4)),
+    "LayerNorm": LayerCase(nn.LayerNorm(), (2, 4)),
+    "Dropout": LayerCase(nn.Dropout(0.4), (2, 4)),
+    "Dropout-predict": LayerCase(nn.Dropout(0.4, scale="predict"), (4,)),
+    "GaussianNoise": LayerCase(nn.GaussianNoise(0.3), (4,)),
     "Identity": LayerCase(nn.Identity(), (4,)),
     "ReLU": LayerCase(nn.ReLU(), (4,)),
     "LeakyReLU": LayerCase(nn.LeakyReLU(slope=0.2), (4,)),
@@ -132,7 +162,17 @@ LOSSES = {
     "SoftmaxCrossEntropy": LossCase(losses.SoftmaxCrossEntropy(), normal(4), labels(4)),
     "SoftmaxCrossEntropy-one_hot": LossCase(losses.SoftmaxCrossEntropy(), normal(4), one_hot(4)),
     "SigmoidCrossEntropy": LossCase(losses.SigmoidCrossEntropy(), away_from_zero(3), probabilities(3)),
+    "SoftmaxCrossEntropy-smooth": LossCase(losses.SoftmaxCrossEntropy(label_smoothing=0.2), normal(4), labels(4)),
+    "SoftmaxCrossEntropy-weights": LossCase(
+        losses.SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5, 3.0)), normal(4), labels(4)
+    ),
+    "NegativeLogLikelihood": LossCase(losses.NegativeLogLikelihood(eps=0.0), soft(4), labels(4)),
+    "KLDivergence": LossCase(losses.KLDivergence(), normal(4), soft(4)),
     "HalfSquaredError": LossCase(losses.HalfSquaredError(), normal(2, 3), normal(2, 3)),
+    "MeanSquaredError": LossCase(losses.MeanSquaredError(), normal(2, 3), normal(2, 3)),
+    "MeanAbsoluteError": LossCase(losses.MeanAbsoluteError(), normal(2, 3), normal(2, 3)),
+    "Huber": LossCase(losses.Huber(delta=0.7), normal(2, 3), normal(2, 3)),
+    "Poisson": LossCase(losses.Poisson(), normal(2, 3), counts(2, 3)),
 }
 
 OPTIMIZERS: dict[str, optim.Optimizer] = {

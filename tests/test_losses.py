@@ -5,7 +5,8 @@ import pytest
 from families import LOSSES, LossCase
 from helpers import assert_close, assert_here, get, put
 
-from portnn import get_backend, metrics
+from portnn import get_backend, losses, metrics
+from portnn.errors import ConfigError, ShapeError
 from portnn.gradcheck import gradcheck
 
 all_losses = pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
@@ -37,26 +38,93 @@ def test_gradient_is_the_derivative(case, backend64):
 
 
 @all_losses
-def test_value_is_the_mean_of_the_examples(case, backend64):
+def test_value_is_the_weighted_mean_of_the_examples(case, backend64):
     prediction, target = make(case, backend64, "float64")
-    whole = get(backend64, case.loss(prediction, target)[0])
+    weight = backend64.asarray(np.asarray([1.0, 0.0, 2.0, 0.5, 3.0]))
+    value, backward = case.loss(prediction, target, weight)
     parts = [get(backend64, case.loss(prediction[i : i + 1, ...], target[i : i + 1, ...])[0]) for i in range(5)]
-    np.testing.assert_allclose(np.mean(parts), whole, rtol=1e-12)
+    own = np.asarray([1.0, 0.0, 2.0, 0.5, 3.0])
+    if case.loss.class_weight is not None:
+        own = own * np.asarray(case.loss.class_weight)[get(backend64, target)]
+    np.testing.assert_allclose(get(backend64, value), np.average(parts, weights=own), rtol=1e-12)
+    assert (get(backend64, backward())[1] == 0).all()
+
+
+@all_losses
+def test_weighted_gradient_is_the_derivative(case, backend64):
+    prediction, target = make(case, backend64, "float64")
+    weight = backend64.asarray(np.asarray([1.0, 0.0, 2.0, 0.5, 3.0]))
+    gradcheck(lambda p: case.loss(p, target, weight), prediction)
+
+
+def test_class_weights():
+    logits, target = np.asarray([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]]), np.asarray([0, 1, 1])
+    values = [losses.SoftmaxCrossEntropy()(logits[i : i + 1], target[i : i + 1])[0] for i in range(3)]
+    weighted = losses.SoftmaxCrossEntropy(class_weight=[3.0, 1.0])
+    for rows in (target, np.eye(2)[target]):
+        np.testing.assert_allclose(weighted(logits, rows)[0], np.average(values, weights=[3, 1, 1]))
+    # A single column of zeros and ones has two classes.
+    binary, column = losses.SigmoidCrossEntropy(class_weight=(3.0, 1.0)), np.asarray([[0.0], [1.0], [1.0]])
+    values = [losses.SigmoidCrossEntropy()(logits[i : i + 1, :1], column[i : i + 1])[0] for i in range(3)]
+    np.testing.assert_allclose(binary(logits[:, :1], column)[0], np.average(values, weights=[3, 1, 1]))
+    with pytest.raises(ShapeError, match="class_weight has 3 weights, for 2 classes"):
+        losses.SoftmaxCrossEntropy(class_weight=(1, 2, 3))(logits, target)
+
+
+def test_a_batch_in_which_nothing_counts():
+    value, backward = losses.HalfSquaredError()(np.ones((2, 1)), np.zeros((2, 1)), np.zeros(2))
+    assert value == 0
+    assert (backward() == 0).all()
+
+
+def test_numbers_of_the_lectures():
+    y = np.asarray([[0.1, 0.05, 0.6, 0.0, 0.05, 0.1, 0.0, 0.1, 0.0, 0.0]])
+    t = np.eye(10)[[2]]
+    assert losses.HalfSquaredError()(y, t)[0] == pytest.approx(0.0975)
+    assert losses.NegativeLogLikelihood()(y, t)[0] == pytest.approx(0.510825, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "sentence"),
+    [
+        (lambda: losses.SoftmaxCrossEntropy(label_smoothing=1.0), r"label_smoothing must be a number in \[0, 1\)"),
+        (lambda: losses.NegativeLogLikelihood(eps=-1), "eps must be"),
+        (lambda: losses.Huber(delta=0), "delta must be"),
+        (lambda: losses.MeanSquaredError(class_weight=(1, -1)), "each class_weight must be"),
+    ],
+)
+def test_bad_hyper_parameters(make_it, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_it()
+
+
+def torch_losses(loss):
+    """The same losses of torch, from ours and its fields."""
+    import torch
+    from torch.nn import functional as theirs
+
+    weight = None if loss.class_weight is None else torch.tensor(loss.class_weight, dtype=torch.float64)
+    return {
+        "SoftmaxCrossEntropy": lambda p, t: theirs.cross_entropy(
+            p, t, weight=weight, label_smoothing=loss.label_smoothing
+        ),
+        "NegativeLogLikelihood": lambda p, t: theirs.nll_loss(torch.log(p), t),
+        "KLDivergence": lambda p, t: theirs.kl_div(theirs.log_softmax(p, dim=-1), t, reduction="batchmean"),
+        "SigmoidCrossEntropy": lambda p, t: theirs.binary_cross_entropy_with_logits(p, t, reduction="sum") / len(p),
+        "HalfSquaredError": lambda p, t: 0.5 * theirs.mse_loss(p, t, reduction="sum") / len(p),
+        "MeanSquaredError": theirs.mse_loss,
+        "MeanAbsoluteError": theirs.l1_loss,
+        "Huber": lambda p, t: theirs.huber_loss(p, t, delta=loss.delta),
+        "Poisson": theirs.poisson_nll_loss,
+    }
 
 
 @all_losses
 def test_equals_torch(case):
-    torch = pytest.importorskip("torch")
-    functions = {
-        "SoftmaxCrossEntropy": torch.nn.functional.cross_entropy,
-        "SigmoidCrossEntropy": lambda p, t: (
-            torch.nn.functional.binary_cross_entropy_with_logits(p, t, reduction="sum") / len(p)
-        ),
-        "HalfSquaredError": lambda p, t: 0.5 * torch.nn.functional.mse_loss(p, t, reduction="sum") / len(p),
-    }
+    pytest.importorskip("torch")
     prediction, target = make(case, get_backend("torch"), "float64")
     leaf = prediction.clone().requires_grad_()
-    expected = functions[type(case.loss).__name__](leaf, target)
+    expected = torch_losses(case.loss)[type(case.loss).__name__](leaf, target)
     expected.backward()
     value, backward = case.loss(prediction, target)
     np.testing.assert_allclose(value.numpy(), expected.detach().numpy(), rtol=1e-12)

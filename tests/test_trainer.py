@@ -117,7 +117,8 @@ def test_every_loss_trains(name):
     rng = np.random.default_rng(1)
     (target,) = case.target(rng, 50)
     shape = np.asarray(case.prediction(rng, 1)[0]).shape[1:]
-    layer = nn.Sequential([nn.Affine(math.prod(shape))])
+    last = [nn.Softmax()] if name.startswith("NegativeLogLikelihood") else []
+    layer = nn.Sequential([nn.Affine(math.prod(shape)), *last])
     if len(shape) > 1:
         target = target.reshape(50, -1)
     history = make(layer=layer, loss=case.loss).fit(X, target, epochs=20, batch_size=10)
@@ -190,6 +191,31 @@ def test_partial_fit_on_all_is_fit_with_one_batch():
         first.partial_fit(X, LABELS)
     second.fit(X, LABELS, epochs=5, batch_size=50)
     tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), first.network.params, second.network.params)
+
+
+def test_sample_weights(backend):
+    """A weight of 2 counts like the example twice, one of 0 like none."""
+    weight = np.where(np.arange(50) < 10, 2.0, np.where(np.arange(50) < 20, 0.0, 1.0))
+    often = np.repeat(np.arange(50), weight.astype(int))
+    weighted, repeated = make(backend, dtype="float32"), make(backend, dtype="float32")
+    for _ in range(3):
+        first = weighted.partial_fit(X, LABELS, sample_weight=weight)
+        assert first == pytest.approx(repeated.partial_fit(X[often], LABELS[often]), rel=1e-5)
+    weighted.fit(X, LABELS, epochs=1, batch_size=10, sample_weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "sentence"),
+    [
+        (np.ones(49), ShapeError, r"sample_weight has shape \(49,\); one number for each of 50 examples is needed"),
+        (-np.ones(50), DataError, "sample_weight must be >= 0, and above 0 somewhere"),
+        (np.zeros(50), DataError, "sample_weight must be >= 0, and above 0 somewhere"),
+        (np.full(50, np.nan), DataError, "sample_weight has 50 values that are NaN"),
+    ],
+)
+def test_bad_sample_weights(weight, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make().fit(X, LABELS, sample_weight=weight)
 
 
 def test_images_stay_bytes():

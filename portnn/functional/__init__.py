@@ -24,13 +24,26 @@ from portnn.functional.activations import (
     tanh,
 )
 from portnn.functional.linear import affine
-from portnn.functional.losses import half_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
+from portnn.functional.losses import (
+    absolute_error,
+    half_squared_error,
+    huber,
+    kl_divergence,
+    negative_log_likelihood,
+    poisson,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    squared_error,
+)
+from portnn.functional.normalization import batch_norm, layer_norm
 from portnn.functional.rows import as_float, take_rows
 from portnn.functional.special import erf
 
 __all__ = [
+    "absolute_error",
     "affine",
     "as_float",
+    "batch_norm",
     "elu",
     "erf",
     "gelu",
@@ -38,9 +51,14 @@ __all__ = [
     "half_squared_error",
     "hard_sigmoid",
     "hard_swish",
+    "huber",
     "identity",
+    "kl_divergence",
+    "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "negative_log_likelihood",
+    "poisson",
     "relu",
     "selu",
     "sigmoid",
@@ -49,6 +67,7 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "softplus",
+    "squared_error",
     "step",
     "take_rows",
     "tanh",

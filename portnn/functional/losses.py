@@ -9,21 +9,34 @@ import math
 from array_api_compat import array_namespace, device
 
 from portnn._typing import Array, Backward
+from portnn.functional.activations import log_softmax
 from portnn.kernels import differentiable
 
-__all__ = ["half_squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy"]
+__all__ = [
+    "absolute_error",
+    "half_squared_error",
+    "huber",
+    "kl_divergence",
+    "negative_log_likelihood",
+    "poisson",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "squared_error",
+]
 
 
 @differentiable
-def softmax_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward]:
+def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float = 0.0) -> tuple[Array, Backward]:
     """Cross-entropy between softmax(logits) and the target: ``-sum_j t_j log softmax(logits)_j``.
 
     Parameters
     ----------
     logits : array, shape (n, k)
-        Scores before the softmax.
+        Scores before the softmax. Minus infinity rules a class out.
     target : array, shape (n,) of integers in 0 .. k-1, or shape (n, k)
         Class numbers, or a distribution over the classes in each row (one-hot or soft).
+    label_smoothing : float, default 0.0
+        ``t`` becomes ``(1 - s) t + s / k`` (Szegedy et al. 2016).
 
     Returns
     -------
@@ -39,24 +52,74 @@ def softmax_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward
     array([[-0.5,  0.5]])
     """
     xp = array_namespace(logits)
-    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
-    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
-    t = _one_hot(target, logits) if target.ndim == 1 else target
-    # A class that is ruled out by a score of minus infinity costs nothing where it is not the target.
-    values = -xp.sum(t * xp.where(t == 0, 0.0, log_p), axis=-1)
+    log_p, _ = log_softmax(logits)
+    rows = _rows(target, logits)
+    t = (1.0 - label_smoothing) * rows + label_smoothing / logits.shape[-1] if label_smoothing else rows
 
     def backward(dvalues: Array) -> Array:
-        mass = xp.sum(t, axis=-1, keepdims=True)
-        return (xp.exp(log_p) * mass - t) * dvalues[:, None]
+        return (xp.exp(log_p) * xp.sum(t, axis=-1, keepdims=True) - t) * dvalues[:, None]
 
-    return values, backward
+    return -xp.sum(t * xp.where(t == 0, 0.0, log_p), axis=-1), backward
 
 
-def _one_hot(target: Array, logits: Array) -> Array:
+@differentiable
+def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e-7) -> tuple[Array, Backward]:
+    """``-sum_j t_j log(p_j + eps)``, for a network that ends in a softmax.
+
+    `softmax_cross_entropy` on the scores before it needs no guard, and is more exact.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n, k)
+    target : array, shape (n,) of integers in 0 .. k-1, or shape (n, k)
+    eps : float, default 1e-7
+        Keeps the logarithm of 0 away.
+
+    Returns
+    -------
+    values : array, shape (n,)
+    backward : callable
+        ``backward(dvalues) -> dprobabilities``, ``-t / (p + eps) dvalues``.
+    """
+    xp = array_namespace(probabilities)
+    t = _rows(target, probabilities)
+
+    def backward(dvalues: Array) -> Array:
+        return -t / (probabilities + eps) * dvalues[:, None]
+
+    return -xp.sum(t * xp.log(probabilities + eps), axis=-1), backward
+
+
+@differentiable
+def kl_divergence(logits: Array, target: Array) -> tuple[Array, Backward]:
+    """Kullback-Leibler divergence of softmax(logits) from the target: ``sum_j t_j (log t_j - log softmax(logits)_j)``.
+
+    Parameters
+    ----------
+    logits : array, shape (n, k)
+    target : array, shape (n, k), or shape (n,) of integers in 0 .. k-1
+        A distribution over the classes in each row; ``0 log 0`` is 0.
+
+    Returns
+    -------
+    values : array, shape (n,)
+    backward : callable
+        As of `softmax_cross_entropy`.
+    """
     xp = array_namespace(logits)
+    t = _rows(target, logits)
+    cross_entropy, backward = softmax_cross_entropy(logits, t)
+    return cross_entropy + xp.sum(t * xp.log(xp.where(t == 0, 1.0, t)), axis=-1), backward
+
+
+def _rows(target: Array, like: Array) -> Array:
+    """The target as rows over the classes: class numbers become one-hot."""
+    if target.ndim != 1:
+        return target
+    xp = array_namespace(like)
     # Not in the dtype of the target: 300 classes do not fit into uint8.
-    classes = xp.arange(logits.shape[-1], dtype=xp.int32, device=device(logits))
-    return xp.astype(xp.astype(target, xp.int32)[:, None] == classes, logits.dtype)
+    classes = xp.arange(like.shape[-1], dtype=xp.int32, device=device(like))
+    return xp.astype(xp.astype(target, xp.int32)[:, None] == classes, like.dtype)
 
 
 @differentiable
@@ -117,6 +180,81 @@ def half_squared_error(prediction: Array, target: Array) -> tuple[Array, Backwar
         return difference * _column(dvalues, prediction)
 
     return _sum_by_example(0.5 * difference * difference), backward
+
+
+@differentiable
+def squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
+    """``mean_j (y_j - t_j)^2`` over the outputs of an example. Arguments and results as of `half_squared_error`."""
+    difference = prediction - target
+    count = math.prod(prediction.shape[1:])
+
+    def backward(dvalues: Array) -> Array:
+        return difference * (2.0 / count) * _column(dvalues, prediction)
+
+    return _sum_by_example(difference * difference) / count, backward
+
+
+@differentiable
+def absolute_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
+    """``mean_j |y_j - t_j|`` over the outputs of an example. Arguments and results as of `half_squared_error`.
+
+    The derivative where y = t is taken as 0.
+    """
+    xp = array_namespace(prediction)
+    difference = prediction - target
+    count = math.prod(prediction.shape[1:])
+
+    def backward(dvalues: Array) -> Array:
+        return xp.sign(difference) / count * _column(dvalues, prediction)
+
+    return _sum_by_example(xp.abs(difference)) / count, backward
+
+
+@differentiable
+def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[Array, Backward]:
+    """Squared near the target, absolute far from it (Huber 1964); the mean over the outputs of an example.
+
+    With ``r = y - t``: ``r^2 / 2`` where ``|r| <= delta``, else ``delta (|r| - delta / 2)``. Arguments and results as
+    of `half_squared_error`.
+    """
+    xp = array_namespace(prediction)
+    difference = prediction - target
+    size = xp.abs(difference)
+    near = size <= delta
+    count = math.prod(prediction.shape[1:])
+
+    def backward(dvalues: Array) -> Array:
+        return xp.where(near, difference, delta * xp.sign(difference)) / count * _column(dvalues, prediction)
+
+    values = xp.where(near, 0.5 * difference * difference, delta * (size - 0.5 * delta))
+    return _sum_by_example(values) / count, backward
+
+
+@differentiable
+def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
+    """Negative log-likelihood of counts under a Poisson law, but for ``log t!``: ``mean_j exp(x_j) - t_j x_j``.
+
+    Parameters
+    ----------
+    log_rate : array, shape (n, ...)
+        Logarithm of the expected count.
+    target : array, shape of log_rate
+        Counts, >= 0.
+
+    Returns
+    -------
+    values : array, shape (n,)
+    backward : callable
+        ``backward(dvalues) -> dlog_rate``, ``(exp(x) - t) / count dvalues``.
+    """
+    xp = array_namespace(log_rate)
+    rate = xp.exp(log_rate)
+    count = math.prod(log_rate.shape[1:])
+
+    def backward(dvalues: Array) -> Array:
+        return (rate - target) / count * _column(dvalues, log_rate)
+
+    return _sum_by_example(rate - target * log_rate) / count, backward
 
 
 def _sum_by_example(x: Array) -> Array:

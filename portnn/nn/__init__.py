@@ -34,15 +34,20 @@ from portnn.nn.initializers import (
 )
 from portnn.nn.layer import Layer, Parameterless
 from portnn.nn.network import Network
+from portnn.nn.noise import Dropout, GaussianNoise
+from portnn.nn.normalization import BatchNorm, LayerNorm
 from portnn.nn.sequential import Sequential
 
 __all__ = [
     "Affine",
+    "BatchNorm",
     "Constant",
+    "Dropout",
     "ELU",
     "Flatten",
     "GELU",
     "GELUTanh",
+    "GaussianNoise",
     "GlorotNormal",
     "GlorotUniform",
     "HardSigmoid",
@@ -52,6 +57,7 @@ __all__ = [
     "Identity",
     "Initializer",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "LogSoftmax",
     "Network",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from array_api_compat import array_namespace
 
@@ -17,6 +17,7 @@ from portnn.checks import (
     check_finite,
     check_lengths,
     check_rows,
+    check_sample_weight,
     check_target,
     check_type,
     enter,
@@ -39,6 +40,9 @@ __all__ = ["Trainer"]
 _LOOK_EVERY = 0.1
 
 Metric = Callable[[Array, Array], Array]
+
+#: Examples, targets and weights (or None) on the device.
+Data: TypeAlias = tuple[Array, Array, Array | None]
 
 
 class Trainer:
@@ -123,6 +127,7 @@ class Trainer:
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Array, Array] | None = None,
+        sample_weight: Array | None = None,
     ) -> History:
         """Train for some epochs more; every example once in each, in an order drawn anew.
 
@@ -137,6 +142,8 @@ class Trainer:
             The last batch of an epoch may be smaller; a size above n means one batch.
         validation_data : (x, y), optional
             Measured after every epoch.
+        sample_weight : array, shape (n,), optional
+            How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``.
 
         Returns
         -------
@@ -152,11 +159,11 @@ class Trainer:
         """
         epochs = check_count("epochs", epochs)
         with self.network.backend.context(), between_steps() as interruptible:
-            data = self._enter(x, y)
+            data = self._enter(x, y, sample_weight)
             n = data[0].shape[0]
             size = check_batch_size(batch_size, n)
             if validation_data is not None:
-                validation = self._enter(*_pair(validation_data), "validation ")
+                validation = self._enter(*_pair(validation_data), None, "validation ")
             self._prepare()
             for callback in self.callbacks:
                 callback.on_fit_begin(self, epochs, math.ceil(n / size))
@@ -167,7 +174,7 @@ class Trainer:
                     if record is None:
                         break
                     if validation_data is not None:
-                        record |= {f"val_{name}": value for name, value in self._measure(*validation).items()}
+                        record |= {f"val_{name}": value for name, value in self._measure(*validation[:2]).items()}
                     self.epoch += 1
                     self.history.records.append(record)
                     for callback in self.callbacks:
@@ -180,11 +187,11 @@ class Trainer:
                     callback.on_fit_end(self)
         return self.history
 
-    def partial_fit(self, x: Array, y: Array) -> float:
+    def partial_fit(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> float:
         """One step on one batch, for online learning: the loss before the step. Arguments and errors as in `fit`."""
         backend = self.network.backend
         with backend.context(), between_steps() as interruptible:
-            data = self._enter(x, y)
+            data = self._enter(x, y, sample_weight)
             self._prepare()
             interruptible()
             (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
@@ -194,13 +201,13 @@ class Trainer:
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 1024) -> dict[str, float]:
         """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``."""
         with self.network.backend.context():
-            return self._measure(*self._enter(x, y), batch_size=batch_size)
+            return self._measure(*self._enter(x, y)[:2], batch_size=batch_size)
 
     def stop(self) -> None:
         """Ask `fit` to end after the current step; may be called from a signal handler."""
         self._stop = True
 
-    def _enter(self, x: Array, y: Array, prefix: str = "") -> tuple[Array, Array]:
+    def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
         net, backend, kind = self.network, self.network.backend, self.loss.targets
         x_name, y_name = f"{prefix}x", f"{prefix}y"
@@ -210,7 +217,10 @@ class Trainer:
         check_lengths(x, y, x_name, y_name)
         check_finite(x, backend, x_name)
         check_target(y, kind, net.output_shape, backend, y_name)
-        return x, y
+        if weight is not None:
+            weight = enter_target(weight, backend, net.dtype, "numbers", "sample_weight")
+            check_sample_weight(weight, x, backend)
+        return x, y, weight
 
     def _prepare(self) -> None:
         """Make what the steps may overwrite our own, and compile the step if something of it has changed."""
@@ -225,7 +235,7 @@ class Trainer:
             # A new function each time: a compiler keeps what it made for an old one.
             self._compiled, self._compiled_for = net.backend.compile(_training_step(net, *parts[1:], self.rng)), parts
 
-    def _run_step(self, data: tuple[Array, Array], index: Array) -> Array:
+    def _run_step(self, data: Data, index: Array) -> Array:
         net = self.network
         assert self._compiled is not None
         self.step += 1
@@ -236,9 +246,7 @@ class Trainer:
         self._own_params = net.params
         return loss
 
-    def _train_epoch(
-        self, data: tuple[Array, Array], size: int, interruptible: Callable[[], None]
-    ) -> dict[str, float] | None:
+    def _train_epoch(self, data: Data, size: int, interruptible: Callable[[], None]) -> dict[str, float] | None:
         """The record of an epoch; None if it was stopped before its end."""
         backend, n = self.network.backend, data[0].shape[0]
         pending: list[Array] = []
@@ -317,12 +325,14 @@ def _training_step(network: Network, loss: Loss, optimizer: Optimizer, rng: Stre
     layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
 
     def step(
-        params: Tree, state: Tree, slots: tuple[Tree, ...], batch: tuple[Array, Array, Array], hyper: Any
+        params: Tree, state: Tree, slots: tuple[Tree, ...], batch: tuple[Array, ...], hyper: Any
     ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
-        x, y, index = batch
-        rows, target = take_rows(x, index, dtype), array_namespace(y).take(y, index, axis=0)
+        x, y, all_weights, index = batch
+        xp = array_namespace(y)
+        rows, target = take_rows(x, index, dtype), xp.take(y, index, axis=0)
+        weight = None if all_weights is None else xp.take(all_weights, index)
         prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
-        value, loss_backward = loss(prediction, target)
+        value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
         params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
         return params, state, slots, value

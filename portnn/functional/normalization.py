@@ -1,0 +1,78 @@
+"""Normalisation to mean 0 and variance 1, followed by a scale and a shift that are learned.
+
+The variance is the biased one, the mean of the squared deviations. With ``x_hat`` the normalised values, N the number
+of values that share statistics, and sums over those, the gradient is (Ioffe and Szegedy 2015, section 3):
+``dx = gamma / sqrt(var + eps) (dy - mean(dy) - x_hat mean(dy x_hat))``.
+"""
+
+import math
+
+from array_api_compat import array_namespace
+
+from portnn._typing import Array, Backward
+from portnn.kernels import differentiable
+
+__all__ = ["batch_norm", "layer_norm"]
+
+
+@differentiable
+def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[Array, Backward]:
+    """Normalise every channel by its mean and variance over the batch, as in training.
+
+    Parameters
+    ----------
+    x : array, shape (n, ..., k)
+        Statistics are over all axes but the last.
+    gamma, beta : array, shape (k,)
+        Scale and shift.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Returns
+    -------
+    y : array, shape of x
+    backward : callable
+        ``backward(dy) -> (dx, dgamma, dbeta)``.
+    """
+    xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
+    mean = xp.mean(x, axis=axes, keepdims=True)
+    inverse = 1.0 / xp.sqrt(xp.mean((x - mean) ** 2, axis=axes, keepdims=True) + eps)
+    x_hat = (x - mean) * inverse
+    count = math.prod(x.shape[:-1])
+
+    def backward(dy: Array) -> tuple[Array, Array, Array]:
+        dgamma, dbeta = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
+        return gamma * inverse * (dy - dbeta / count - x_hat * (dgamma / count)), dgamma, dbeta
+
+    return gamma * x_hat + beta, backward
+
+
+@differentiable
+def layer_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[Array, Backward]:
+    """Normalise every example by its mean and variance over the last axis (Ba et al. 2016).
+
+    Parameters
+    ----------
+    x : array, shape (..., k)
+    gamma, beta : array, shape (k,)
+        Scale and shift.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Returns
+    -------
+    y : array, shape of x
+    backward : callable
+        ``backward(dy) -> (dx, dgamma, dbeta)``.
+    """
+    xp, leading = array_namespace(x), tuple(range(x.ndim - 1))
+    mean = xp.mean(x, axis=-1, keepdims=True)
+    inverse = 1.0 / xp.sqrt(xp.mean((x - mean) ** 2, axis=-1, keepdims=True) + eps)
+    x_hat = (x - mean) * inverse
+
+    def backward(dy: Array) -> tuple[Array, Array, Array]:
+        g = gamma * dy
+        along = xp.mean(g, axis=-1, keepdims=True) + x_hat * xp.mean(g * x_hat, axis=-1, keepdims=True)
+        return inverse * (g - along), xp.sum(dy * x_hat, axis=leading), xp.sum(dy, axis=leading)
+
+    return gamma * x_hat + beta, backward
