@@ -91,6 +91,16 @@ class Stream:
         """Numbers from the normal distribution: a float64 host array of the given shape."""
         return mean + std * self._generator().standard_normal(shape)
 
+    def orthogonal(self, shape: Shape) -> NDArray[np.float64]:
+        """A random matrix with orthonormal columns (rows, if there are fewer), uniform among all of them.
+
+        A float64 host array of the given shape, whose axes but the last are taken together (Mezzadri 2007).
+        """
+        rows, columns = int(np.prod(shape[:-1])), shape[-1]
+        q, r = np.linalg.qr(self.normal((max(rows, columns), min(rows, columns))))
+        q = q * np.sign(np.diagonal(r))
+        return np.reshape(q if rows >= columns else q.T, shape)
+
     def uniform_like(self, x: Array) -> Array:
         """Numbers from ``[0, 1)`` with the shape, dtype and device of ``x``; also within a compiled step.
 
@@ -133,6 +143,9 @@ class ShapeStream(Stream):
         return self.full(shape, 0.0)
 
     def normal(self, shape: Shape, mean: float = 0.0, std: float = 1.0) -> NDArray[np.float64]:
+        return self.full(shape, 0.0)
+
+    def orthogonal(self, shape: Shape) -> NDArray[np.float64]:
         return self.full(shape, 0.0)
 
     def full(self, shape: Shape, value: float) -> NDArray[np.float64]:

@@ -212,5 +212,8 @@ INITIALIZERS = {
     "HeNormal": InitializerCase(nn.HeNormal(), 0.0, np.sqrt(2 / 300)),
     "HeUniform": InitializerCase(nn.HeUniform(), 0.0, np.sqrt(2 / 300), np.sqrt(6 / 300)),
     "GlorotNormal": InitializerCase(nn.GlorotNormal(), 0.0, np.sqrt(2 / 500)),
+    "LeCunNormal": InitializerCase(nn.LeCunNormal(), 0.0, np.sqrt(1 / 300)),
+    "LeCunUniform": InitializerCase(nn.LeCunUniform(), 0.0, np.sqrt(1 / 300), np.sqrt(3 / 300)),
+    "Orthogonal": InitializerCase(nn.Orthogonal(gain=2.0), 0.0, 2.0 * np.sqrt(1 / 300)),
     "GlorotUniform": InitializerCase(nn.GlorotUniform(), 0.0, np.sqrt(2 / 500), np.sqrt(6 / 500)),
 }

@@ -33,6 +33,13 @@ def test_configuration_round_trip(case):
     assert nn.from_config(nn.to_config(case.initializer)) == case.initializer
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (2, 3, 4)])
+def test_orthogonal(shape):
+    w = nn.Orthogonal(gain=3.0)(Stream(0), shape).reshape(-1, shape[-1])
+    small = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
+    np.testing.assert_allclose(small, 9.0 * np.eye(len(small)), atol=1e-12)
+
+
 def test_fans_of_a_convolution_kernel():
     assert nn.HeNormal()(Stream(0), (3, 3, 50, 80)).std() == pytest.approx(np.sqrt(2 / 450), rel=0.02)
 
@@ -44,6 +51,8 @@ def test_errors():
         nn.GlorotUniform()(Stream(0), (0, 3))
     with pytest.raises(ConfigError, match=r"std must be a number in \[0, inf\)"):
         nn.Normal(std=-1)
+    with pytest.raises(ConfigError, match="gain must be"):
+        nn.Orthogonal(gain=0)
     with pytest.raises(ConfigError, match="low <= high"):
         nn.Uniform(1, 0)
     with pytest.raises(ConfigError, match="value must be a number"):

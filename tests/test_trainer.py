@@ -374,13 +374,23 @@ def test_an_interrupt_leaves_the_network_whole(backend):
     trainer.fit(X, LABELS)
 
 
-def test_a_second_interrupt_acts_at_once():
-    with between_steps() as check:
+def interrupted_twice():
+    with between_steps():
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            check()
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second one was held back as well")
+
+
+def interrupted_at_the_end():
+    with between_steps():
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("interrupted", [interrupted_twice, interrupted_at_the_end])
+def test_interrupts_are_not_lost(interrupted):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handlers_of_others_are_left_alone():

@@ -22,7 +22,10 @@ __all__ = [
     "HeNormal",
     "HeUniform",
     "Initializer",
+    "LeCunNormal",
+    "LeCunUniform",
     "Normal",
+    "Orthogonal",
     "Uniform",
     "Zeros",
 ]
@@ -79,6 +82,48 @@ class GlorotUniform(Initializer):
     def __call__(self, rng: Stream, shape: Shape) -> Array:
         bound = math.sqrt(6.0 / sum(_fans(shape)))
         return rng.uniform(shape, -bound, bound)
+
+
+@dataclass(frozen=True)
+class LeCunNormal(Initializer):
+    """Normal with variance ``1 / fan_in`` (LeCun et al. 1998, eq. 16), for SELU and for inputs of variance 1."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        fan_in, _ = _fans(shape)
+        return rng.normal(shape, std=math.sqrt(1.0 / fan_in))
+
+
+@dataclass(frozen=True)
+class LeCunUniform(Initializer):
+    """Uniform in ``+-sqrt(3 / fan_in)``: the variance of `LeCunNormal`."""
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        fan_in, _ = _fans(shape)
+        bound = math.sqrt(3.0 / fan_in)
+        return rng.uniform(shape, -bound, bound)
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """Columns (or rows, where there are fewer) that are orthogonal and of length ``gain`` (Saxe et al. 2014).
+
+    The axes of the weight but the last are taken together. Made on the host with LAPACK: equal on every backend, but not
+    bit for bit from one LAPACK to another.
+
+    Parameters
+    ----------
+    gain : float, default 1.0
+        > 0.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        hold_number(self, "gain", 0, open_low=True)
+
+    def __call__(self, rng: Stream, shape: Shape) -> Array:
+        _fans(shape)
+        return self.gain * rng.orthogonal(shape)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from portnn import tree
+from portnn.checks import check_count, check_number
+from portnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["Callback", "ProgressBar"]
+__all__ = ["Callback", "EarlyStopping", "ProgressBar"]
 
 
 class Callback:
@@ -25,6 +30,67 @@ class Callback:
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step of a call of ``fit``, also when an error ends it."""
+
+
+class EarlyStopping(Callback):
+    """Ends the run when a measure has not become better for some epochs, and goes back to the best parameters.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A column of the history.
+    patience : int, default 5
+        How many epochs in a row may pass without a better value.
+    min_delta : float, default 0.0
+        What counts as better: by more than this, >= 0.
+    larger_is_better : bool, default False
+        As for an accuracy.
+    restore_best : bool, default True
+        Whether the network gets the parameters and state of its best epoch back at the end.
+
+    Attributes
+    ----------
+    best, best_epoch : float, int
+        The best value, and the epoch that reached it.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        larger_is_better: bool = False,
+        restore_best: bool = True,
+    ) -> None:
+        self.monitor = monitor
+        self.patience = check_count("patience", patience)
+        self.min_delta = check_number("min_delta", min_delta, 0)
+        self.larger_is_better = larger_is_better
+        self.restore_best = restore_best
+        self.best, self.best_epoch = math.inf, 0
+        self._kept: Any = None
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+        self.best, self.best_epoch, self._kept = -math.inf if self.larger_is_better else math.inf, trainer.epoch, None
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        if self.monitor not in record:
+            raise ConfigError(f"EarlyStopping watches {self.monitor!r}, and the history has {', '.join(record)}")
+        value, net = record[self.monitor], trainer.network
+        gain = value - self.best if self.larger_is_better else self.best - value
+        if gain > self.min_delta:
+            self.best, self.best_epoch = value, trainer.epoch
+            if self.restore_best:
+                # Copied: the next steps overwrite what these trees hold.
+                self._kept = tree.map(net.backend.copy, {"params": net.params, "state": net.state})
+        elif trainer.epoch - self.best_epoch >= self.patience:
+            trainer.stop()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self._kept is not None:
+            trainer.network.params, trainer.network.state = self._kept["params"], self._kept["state"]
+            self._kept = None
 
 
 class ProgressBar(Callback):

@@ -13,7 +13,9 @@ __all__ = ["between_steps"]
 
 @contextmanager
 def between_steps() -> Iterator[Callable[[], None]]:
-    """Hold KeyboardInterrupt back until the function that the block is given is called; a second Ctrl-C acts at once.
+    """Hold KeyboardInterrupt back until the function that the block gets is called, or the block ends.
+
+    A second Ctrl-C acts at once.
 
     A step gives up its parameters for new ones: interrupted halfway, the network would have neither. Does nothing
     outside of the main thread, or where somebody else handles the signal.
@@ -41,3 +43,4 @@ def between_steps() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    check()

@@ -190,10 +190,9 @@ class Trainer:
     def partial_fit(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> float:
         """One step on one batch, for online learning: the loss before the step. Arguments and errors as in `fit`."""
         backend = self.network.backend
-        with backend.context(), between_steps() as interruptible:
+        with backend.context(), between_steps():
             data = self._enter(x, y, sample_weight)
             self._prepare()
-            interruptible()
             (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
             self._refuse_divergence([loss])
         return loss
