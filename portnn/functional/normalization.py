@@ -35,9 +35,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
     xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
-    mean = xp.mean(x, axis=axes, keepdims=True)
-    inverse = 1.0 / xp.sqrt(xp.mean((x - mean) ** 2, axis=axes, keepdims=True) + eps)
-    x_hat = (x - mean) * inverse
+    x_hat, inverse = _standardise(x, axes, eps)
     count = math.prod(x.shape[:-1])
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
@@ -66,9 +64,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
     xp, leading = array_namespace(x), tuple(range(x.ndim - 1))
-    mean = xp.mean(x, axis=-1, keepdims=True)
-    inverse = 1.0 / xp.sqrt(xp.mean((x - mean) ** 2, axis=-1, keepdims=True) + eps)
-    x_hat = (x - mean) * inverse
+    x_hat, inverse = _standardise(x, (-1,), eps)
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
         g = gamma * dy
@@ -76,3 +72,11 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
         return inverse * (g - along), xp.sum(dy * x_hat, axis=leading), xp.sum(dy, axis=leading)
 
     return gamma * x_hat + beta, backward
+
+
+def _standardise(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
+    """``(x - mean) / sqrt(var + eps)`` over some axes, and ``1 / sqrt(var + eps)`` with these axes kept."""
+    xp = array_namespace(x)
+    centred = x - xp.mean(x, axis=axes, keepdims=True)
+    inverse = 1.0 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
+    return centred * inverse, inverse

@@ -107,8 +107,8 @@ class LeCunUniform(Initializer):
 class Orthogonal(Initializer):
     """Columns (or rows, where there are fewer) that are orthogonal and of length ``gain`` (Saxe et al. 2014).
 
-    The axes of the weight but the last are taken together. Made on the host with LAPACK: equal on every backend, but not
-    bit for bit from one LAPACK to another.
+    The axes of the weight but the last are taken together. Made on the host with LAPACK: equal on every backend, but
+    not bit for bit from one LAPACK to another.
 
     Parameters
     ----------

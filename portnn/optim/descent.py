@@ -7,6 +7,7 @@ parameter, ``g`` its gradient; hyper-parameters are Python floats (or 0-d values
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from portnn._typing import Array
 from portnn.checks import hold_number
@@ -73,7 +74,7 @@ class Momentum(UpdateRule):
     lr: float | Schedule = 0.01
     alpha: float = 0.9
 
-    rule = staticmethod(momentum)
+    rule: ClassVar[Any] = staticmethod(momentum)
     slot_count = 1
 
     def __post_init__(self) -> None:
@@ -89,26 +90,11 @@ def nesterov(p: Array, g: Array, v: Array, *, lr: float, alpha: float) -> tuple[
 
 
 @dataclass(frozen=True)
-class Nesterov(UpdateRule):
-    """Momentum with the gradient taken ahead (Nesterov 1983), in the form of Sutskever et al. 2013 for the point ahead.
+class Nesterov(Momentum):
+    """`Momentum` with the gradient taken ahead (Nesterov 1983), for the point ahead, as Sutskever et al. 2013 have it.
 
     ``v <- alpha v - lr g``, ``p <- p + alpha v - lr g``, as torch's ``SGD(momentum=alpha, nesterov=True)`` at a
     constant rate.
-
-    Parameters
-    ----------
-    lr : float or Schedule, default 0.01
-        Learning rate, > 0.
-    alpha : float, default 0.9
-        Share of the velocity that is kept, in [0, 1).
     """
 
-    lr: float | Schedule = 0.01
-    alpha: float = 0.9
-
     rule = staticmethod(nesterov)
-    slot_count = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        hold_number(self, "alpha", 0, 1)

@@ -18,7 +18,7 @@ from portnn.checks import hold_number
 from portnn.errors import ConfigError
 from portnn.optim.optimizer import Optimizer, check_shapes
 
-__all__ = ["L1", "L2", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "WeightDecay", "chain"]
+__all__ = ["L1", "L2", "Around", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "WeightDecay", "chain"]
 
 
 class GradientTransform(ABC):
@@ -99,11 +99,9 @@ def _on_weights(function: Any, params: Tree, grads: Tree) -> Tree:
     return tree.map(lambda p, g: function(p, g) if next(paths).rpartition(".")[2] == "w" else g, params, grads)
 
 
-@dataclass(frozen=True)
-class Chain(Optimizer):
-    """Transforms the gradients, one link after the other, and hands them to an optimizer; made by `chain`."""
+class Around(Optimizer):
+    """An optimizer that changes what another one gets, and remembers nothing itself."""
 
-    transforms: tuple[GradientTransform, ...]
     optimizer: Optimizer
 
     @property
@@ -116,6 +114,14 @@ class Chain(Optimizer):
     def hyper(self, step: int) -> dict[str, float]:
         return self.optimizer.hyper(step)
 
+
+@dataclass(frozen=True)
+class Chain(Around):
+    """Transforms the gradients, one link after the other, and hands them to an optimizer; made by `chain`."""
+
+    transforms: tuple[GradientTransform, ...]
+    optimizer: Optimizer
+
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
@@ -126,7 +132,7 @@ class Chain(Optimizer):
 
 
 @dataclass(frozen=True)
-class WeightDecay(Optimizer):
+class WeightDecay(Around):
     """Decoupled weight decay of the weights alone: ``w <- w - lr rate w`` before another optimizer's step.
 
     Parameters
@@ -141,16 +147,6 @@ class WeightDecay(Optimizer):
 
     def __post_init__(self) -> None:
         hold_number(self, "rate", 0)
-
-    @property
-    def kind(self) -> type:
-        return self.optimizer.kind
-
-    def slots(self, params: Tree) -> tuple[Tree, ...]:
-        return self.optimizer.slots(params)
-
-    def hyper(self, step: int) -> dict[str, float]:
-        return self.optimizer.hyper(step)
 
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
