@@ -42,7 +42,8 @@ class NumpyBackend(Backend):
         return KERNELS
 
     def owns(self, array: Any) -> bool:
-        return isinstance(array, np.ndarray | np.generic)
+        # No subclasses: masked arrays and matrices compute otherwise.
+        return type(array) is np.ndarray or isinstance(array, np.generic)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         return self.host_array(x, dtype)

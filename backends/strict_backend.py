@@ -6,6 +6,7 @@ runs on it will not synchronise a GPU behind the user's back.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ class StrictBackend(Backend):
 
     def copy(self, array: Any) -> Any:
         return self.xp.asarray(array, copy=True)
+
+    def context(self) -> AbstractContextManager[Any]:
+        # It computes with NumPy; see there.
+        return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
     def supports(self, dtype: str) -> bool:
         return dtype in self.xp.__array_namespace_info__().dtypes(device=self._device)

@@ -99,7 +99,7 @@ def enter(x: Any, backend: Backend, dtype: str, what: str = "x") -> Array:
     if not backend.owns(x):
         x = as_host(x, what)
         return backend.asarray(x, None if x.dtype.name == "uint8" else dtype)
-    xp = _real(x, what)
+    xp, x = _real(x, what), backend.asarray(x)
     return x if x.dtype == xp.uint8 else xp.astype(x, backend.dtype(dtype), copy=False)
 
 
@@ -110,8 +110,11 @@ def enter_target(y: Any, backend: Backend, dtype: str, kind: TargetKind, what: s
         if kind == "classes" and y.ndim == 1 and y.dtype.kind in "iu":
             return backend.asarray(y.astype("int64"))  # not every library computes with every unsigned type
         return backend.asarray(y, dtype)
-    xp = _real(y, what)
-    return y if kind == "classes" and y.ndim == 1 else xp.astype(y, backend.dtype(dtype), copy=False)
+    xp, y = _real(y, what), backend.asarray(y)
+    if kind == "classes" and y.ndim == 1:
+        index = "int64" if backend.supports("int64") else "int32"
+        return xp.astype(y, backend.dtype(index), copy=False) if xp.isdtype(y.dtype, "integral") else y
+    return xp.astype(y, backend.dtype(dtype), copy=False)
 
 
 def _real(x: Array, what: str) -> Namespace:

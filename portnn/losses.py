@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from array_api_compat import array_namespace, device
 from portnn import functional
 from portnn._typing import Array, Backward
 from portnn.checks import TargetKind, check_number, hold_number
-from portnn.errors import ShapeError
+from portnn.errors import ConfigError, ShapeError
 
 __all__ = [
     "HalfSquaredError",
@@ -57,6 +58,8 @@ class Loss(ABC):
 
     def __post_init__(self) -> None:
         if self.class_weight is not None:
+            if isinstance(self.class_weight, Mapping) or not isinstance(self.class_weight, Iterable):
+                raise ConfigError(f"class_weight is a list with a weight for each class, not {self.class_weight!r}")
             weights = tuple(check_number("each class_weight", weight, 0) for weight in self.class_weight)
             object.__setattr__(self, "class_weight", weights)
 
@@ -66,20 +69,28 @@ class Loss(ABC):
         ``sample_weight``, shape (n,), weighs the examples: ``sum w_i loss_i / sum w_i``.
         """
         xp = array_namespace(prediction)
-        fields = {name: value for name, value in vars(self).items() if name != "class_weight"}
-        values, pullback = self.function(prediction, target, **fields)
-        weight = self._weight(prediction, target, sample_weight)
-        if weight is None:
-            n = values.shape[0]
-            share = xp.full((n,), 1.0 / n, dtype=values.dtype, device=device(values))
-        else:
-            total = xp.sum(weight)
-            share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
+        values, pullback, weight = self._by_example(prediction, target, sample_weight)
+        total = xp.sum(weight)
+        share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
 
         def backward(dloss: float | Array = 1.0) -> Array:
             return pullback(share * dloss)
 
-        return (xp.mean(values) if weight is None else xp.sum(share * values)), backward
+        return _weighted_sum(share, values), backward
+
+    def totals(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> tuple[Array, Array]:
+        """The weighted sum over the batch, and the sum of the weights: 0-d arrays that can be added up over batches."""
+        values, _, weight = self._by_example(prediction, target, sample_weight)
+        return _weighted_sum(weight, values), array_namespace(weight).sum(weight)
+
+    def _by_example(
+        self, prediction: Array, target: Array, sample_weight: Array | None
+    ) -> tuple[Array, Backward, Array]:
+        """Loss, pullback and weight of each example."""
+        fields = {name: value for name, value in vars(self).items() if name != "class_weight"}
+        values, pullback = self.function(prediction, target, **fields)
+        weight = self._weight(prediction, target, sample_weight)
+        return values, pullback, array_namespace(values).ones_like(values) if weight is None else weight
 
     def _weight(self, prediction: Array, target: Array, sample_weight: Array | None) -> Array | None:
         """The weight of each example, shape (n,); None if all weigh the same."""
@@ -87,16 +98,24 @@ class Loss(ABC):
             return sample_weight
         xp = array_namespace(prediction)
         columns, given = target.shape[-1] if target.ndim > 1 else prediction.shape[-1], len(self.class_weight)
+        if self.targets == "probabilities" and columns > 1:
+            raise ShapeError("class_weight is for one of several classes; these outputs are independent of each other")
         if given != columns and (columns, given) != (1, 2):
             raise ShapeError(f"class_weight has {given} weights, for {columns} classes")
         weights = xp.asarray(self.class_weight, dtype=prediction.dtype, device=device(prediction))
         if target.ndim == 1:
-            own = xp.take(weights, target)
+            own = xp.take(weights, xp.astype(target, xp.int32))
         elif (columns, given) == (1, 2):
             own = weights[0] + target[:, 0] * (weights[1] - weights[0])
         else:
             own = xp.sum(target * weights, axis=tuple(range(1, target.ndim)))
         return own if sample_weight is None else own * sample_weight
+
+
+def _weighted_sum(weight: Array, values: Array) -> Array:
+    xp = array_namespace(values)
+    # What does not count may be infinite.
+    return xp.sum(weight * xp.where(weight == 0, 0.0, values))
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Stream:
         return np.reshape(q if rows >= columns else q.T, shape)
 
     def uniform_like(self, x: Array) -> Array:
-        """Numbers from ``[0, 1)`` with the shape, dtype and device of ``x``; also within a compiled step.
+        """Numbers from ``[0, 1)`` with the shape, dtype (float32 or float64) and device of ``x``; also when compiled.
 
         The float32 numbers are NumPy's own, and not rounded float64 ones, which could come out as 1.
         """

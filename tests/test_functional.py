@@ -149,6 +149,10 @@ def test_erf_series_is_exact_to_rounding():
     x = np.linspace(-8, 8, 2001)
     y, _ = functional.erf.portable(x)
     np.testing.assert_allclose(y, [math.erf(v) for v in x], rtol=1e-14, atol=1e-300)
+    assert abs(y).max() == 1.0
+    y, _ = functional.erf.portable(x.astype(np.float32))
+    np.testing.assert_allclose(y, [math.erf(v) for v in x.astype(np.float32)], rtol=3e-6)
+    assert abs(y).max() == 1.0
 
 
 def test_step_goes_forward_only(backend):

@@ -71,6 +71,29 @@ def test_class_weights():
         losses.SoftmaxCrossEntropy(class_weight=(1, 2, 3))(logits, target)
 
 
+@pytest.mark.parametrize("wrong", [{0: 1.0, 1: 5.0}, 2.0])
+def test_class_weights_are_a_list(wrong):
+    with pytest.raises(ConfigError, match="class_weight is a list with a weight for each class, not"):
+        losses.SoftmaxCrossEntropy(class_weight=wrong)
+
+
+def test_independent_outputs_have_no_class_weights():
+    loss = losses.SigmoidCrossEntropy(class_weight=(1.0, 1.0, 1.0))
+    with pytest.raises(ShapeError, match="these outputs are independent of each other"):
+        loss(np.zeros((2, 3)), np.zeros((2, 3)))
+
+
+def test_what_does_not_count_may_be_infinite(backend):
+    x, t, weight = put(
+        backend, (np.asarray([[0.0, 1.0], [1.0, 0.0]]), np.asarray([0, 0]), np.asarray([0.0, 1.0])), "float32"
+    )
+    with backend.context():
+        value, _ = losses.NegativeLogLikelihood(eps=0.0)(x, t, weight)
+        assert get(backend, value) == 0.0
+        value, backward = losses.NegativeLogLikelihood(eps=0.0)(x[1:, :], t[1:])
+        assert (get(backend, value), get(backend, backward()).tolist()) == (0.0, [[-1.0, 0.0]])
+
+
 def test_a_batch_in_which_nothing_counts():
     value, backward = losses.HalfSquaredError()(np.ones((2, 1)), np.zeros((2, 1)), np.zeros(2))
     assert value == 0

@@ -248,6 +248,12 @@ def test_a_failed_save_leaves_the_old_file(saved, monkeypatch):
     assert os.listdir(saved.parent) == [saved.name]
 
 
+def test_the_mode_of_a_file_is_kept(saved):
+    saved.chmod(0o600)
+    Network(MLP, (2, 4), rng=1).save(saved)
+    assert saved.stat().st_mode & 0o777 == 0o600
+
+
 def test_links_are_followed(saved):
     link = saved.with_name("link")
     link.symlink_to(saved)

@@ -8,7 +8,7 @@ from families import OPTIMIZERS
 from helpers import assert_close, assert_here, get, put
 from lanes import host_closed, open_lane
 
-from portnn import get_backend, optim, tree
+from portnn import get_backend, kernels, optim, tree
 from portnn.errors import ConfigError, ShapeError
 from portnn.optim import schedules
 
@@ -140,6 +140,7 @@ def test_is_frozen_and_its_repr_says_all(opt):
         (lambda: optim.L1(-1), "rate must be"),
         (lambda: optim.L2(float("inf")), "rate must be"),
         (lambda: optim.WeightDecay(-1, optim.SGD()), "rate must be"),
+        (lambda: optim.WeightDecay(0.1, optim.SGD), r"optimizer must be an Optimizer, .*; write SGD\(\)"),
         (lambda: optim.chain(), "chain needs an optimizer"),
         (lambda: optim.chain(optim.SGD(), optim.L2(0.1)), "chain links gradient transforms before its last entry"),
         (lambda: optim.chain(optim.L2(0.1)), "chain ends with an optimizer"),
@@ -249,6 +250,48 @@ def test_transforms(backend):
     # Penalties leave the bias alone.
     assert transformed(backend, optim.L2(0.5)) == {"w": [[7.5, -2.0]], "b": [-8.0]}
     assert transformed(backend, optim.L1(0.5)) == {"w": [[6.5, -0.5]], "b": [-8.0]}
+
+
+def test_clip_of_a_huge_gradient(backend):
+    """Its squares overflow float32."""
+    grads = put(backend, {"w": np.asarray([3e30, 4e30])}, "float32")
+    clipped = optim.ClipByNorm(1.0).transform(grads, grads)["w"]
+    np.testing.assert_allclose(get(backend, clipped), [0.6, 0.8], rtol=1e-6)
+
+
+def test_centred_rmsprop_survives_a_steady_gradient():
+    opt = optim.CentredRMSProp(lr=1e-4)
+    params = {"w": np.ones(5, dtype=np.float32)}
+    state, steady = opt.init(params), {"w": np.asarray([0.1, 1.0, 0.3, 3.7, 1e-3], dtype=np.float32)}
+    for _ in range(3000):
+        params, state = opt.step(params, steady, state)
+    assert np.isfinite(params["w"]).all()
+
+
+def test_portable_rules_are_pure():
+    for opt in OPTIMIZERS.values():
+        if isinstance(opt, optim.UpdateRule):
+            p, g, *slots = np.abs(np.random.default_rng(0).normal(size=(2 + opt.slot_count, 3)))
+            before = [a.copy() for a in (p, g, *slots)]
+            kernels.registry[opt.rule.__name__].portable(p, g, *slots, **(vars(opt) | opt.hyper(3)))
+            for array, old in zip((p, g, *slots), before, strict=True):
+                np.testing.assert_array_equal(array, old)
+
+
+def test_a_schedule_of_ones_own_may_return_a_numpy_number():
+    class Wave(schedules.Schedule):
+        def __call__(self, step):
+            return np.cos(step) ** 2
+
+    assert type(optim.SGD(lr=Wave()).hyper(1)["lr"]) is float
+
+
+@pytest.mark.parametrize(
+    "schedule", [schedules.OneCycle(0.1, steps=10, rise=0.1), schedules.OneCycle(0.1, steps=2, rise=0.5)]
+)
+def test_one_cycle_that_begins_at_its_top(schedule):
+    assert schedule(1) == 0.1
+    assert schedule(schedule.steps) == pytest.approx(0.1 / 25 / 1e4)
 
 
 def test_clip_of_a_zero_gradient():

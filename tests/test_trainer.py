@@ -170,6 +170,45 @@ def test_evaluate_is_the_mean_over_the_examples(backend):
     assert whole["accuracy"] == pytest.approx((scores.argmax(axis=1) == LABELS).mean())
 
 
+def test_evaluate_does_not_depend_on_the_batches_where_classes_have_weights():
+    trainer = make(loss=losses.SoftmaxCrossEntropy(class_weight=(1.0, 5.0, 0.5)))
+    whole = trainer.evaluate(X, LABELS)["loss"]
+    for size in (1, 7):
+        assert trainer.evaluate(X, LABELS, batch_size=size)["loss"] == pytest.approx(whole, rel=1e-5)
+
+
+def test_weights_of_classes_need_classes():
+    weighted = losses.HalfSquaredError(class_weight=(1.0, 2.0, 3.0))
+    make(loss=weighted).fit(X, np.eye(3)[LABELS])
+    with pytest.raises(DataError, match=r"the targets in y must lie in 0 \.\. 1"):
+        make(loss=weighted).fit(X, X[:, :3])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64"])
+def test_labels_of_any_integer_type(kind, backend):
+    loss = losses.SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 3.0))
+    if not backend.supports(kind):
+        pytest.skip(f"{backend} has no {kind}")
+    labels = backend.asarray(LABELS.astype(kind), kind)
+    expected = make("cpu", loss=loss).partial_fit(X, LABELS)
+    assert make(backend, loss=loss).partial_fit(X, labels) == pytest.approx(expected, rel=1e-5)
+
+
+def test_tensors_that_want_a_gradient_leave_none_behind():
+    torch = pytest.importorskip("torch")
+    trainer = make("torch")
+    trainer.fit(torch.tensor(X, requires_grad=True), torch.tensor(LABELS))
+    assert not any(p.requires_grad for p in tree.leaves(trainer.network.params))
+    assert not trainer.network.predict(torch.tensor(X, requires_grad=True)).requires_grad
+
+
+def test_masked_data_meet_the_door(backend):
+    masked = np.ma.masked_array(X, mask=X > 2)
+    for method in (lambda: make(backend).fit(masked, LABELS), lambda: make(backend).network.predict(masked)):
+        with pytest.raises(DataError, match="x has masked values"):
+            method()
+
+
 def test_a_batch_larger_than_the_data_is_one_batch():
     trainer = make()
     trainer.fit(X, LABELS, batch_size=1000)
@@ -329,27 +368,37 @@ def test_stop_in_the_last_step_of_an_epoch_keeps_the_epoch():
     assert not trainer.fit(X, LABELS, epochs=1, batch_size=50).stopped
 
 
+@dataclasses.dataclass(frozen=True)
+class Explode(optim.schedules.Schedule):
+    """A rate that throws the parameters out of float32 in the second step."""
+
+    def __call__(self, step):
+        return 0.1 if step == 1 else 1e308
+
+
 def test_a_loss_that_is_not_finite_ends_the_run():
     watch = Watch()
-    trainer = make(optimizer=optim.SGD(lr=1e38), callbacks=[watch], layer=nn.Sequential([nn.Affine(3)]))
-    with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) at step 2 \(epoch 1\): try a smaller"):
+    trainer = make(optimizer=optim.SGD(lr=Explode()), callbacks=[watch])
+    with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) at step 3 \(epoch 1\): try a smaller"):
         trainer.fit(X, LABELS, epochs=3, batch_size=10)
     assert watch.events[-1] == ("end",)
 
 
 def test_partial_fit_meets_divergence():
-    trainer = make(optimizer=optim.SGD(lr=1e38), layer=nn.Affine(3))
+    trainer = make(optimizer=optim.SGD(lr=Explode()))
     trainer.partial_fit(X, LABELS)
-    with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) at step 2"):
+    trainer.partial_fit(X, LABELS)
+    with pytest.raises(DivergenceError, match="the loss is (nan|inf) at step 3"):
         trainer.partial_fit(X, LABELS)
 
 
 def test_divergence_in_the_last_step_is_met():
     """Its loss was computed before the update, and is still finite."""
-    trainer = make(optimizer=optim.SGD(lr=1e38), layer=nn.Sequential([nn.Affine(8), nn.Tanh(), nn.Affine(3)]))
-    trainer.partial_fit(X * 1e3, LABELS)
-    with pytest.raises(DivergenceError, match=r"parameter \d\.[wb] is not finite after step 2|the loss is"):
-        trainer.fit(X * 1e3, LABELS, batch_size=50)
+    trainer = make(optimizer=optim.SGD(lr=Explode()))
+    with pytest.raises(
+        DivergenceError, match=r"parameter 0\.b is not finite after step 2: try a smaller learning rate"
+    ):
+        trainer.fit(X, LABELS, epochs=2, batch_size=25)
 
 
 def test_an_interrupt_leaves_the_network_whole(backend):
@@ -360,7 +409,7 @@ def test_an_interrupt_leaves_the_network_whole(backend):
 
     def interrupted(*args):
         results = compiled(*args)
-        if trainer.step == 4:
+        if trainer.step == 3:
             signal.raise_signal(signal.SIGINT)
         return results
 
@@ -386,7 +435,13 @@ def interrupted_at_the_end():
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("interrupted", [interrupted_twice, interrupted_at_the_end])
+def interrupted_before_an_error():
+    with between_steps():
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError
+
+
+@pytest.mark.parametrize("interrupted", [interrupted_twice, interrupted_at_the_end, interrupted_before_an_error])
 def test_interrupts_are_not_lost(interrupted):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
@@ -403,6 +458,60 @@ def test_handlers_of_others_are_left_alone():
     finally:
         signal.signal(signal.SIGINT, previous)
     assert seen == ["theirs"]
+
+
+def test_a_last_batch_of_one_is_refused_at_the_door(backend):
+    """Not after an epoch: batch normalisation cannot train on it."""
+    trainer = make(backend, layer=nn.Sequential([nn.Affine(4), nn.BatchNorm(), nn.Affine(3)]))
+    before = get(backend, tree.map(backend.copy, trainer.network.params))
+    with pytest.raises(ShapeError, match="BatchNorm cannot train on a batch of one value a channel"):
+        trainer.fit(X[:33], LABELS[:33], batch_size=16)
+    assert trainer.step == 0
+    tree.map(np.testing.assert_array_equal, get(backend, trainer.network.params), before)
+    trainer.fit(X[:34], LABELS[:34], batch_size=16)
+    make(backend).fit(X[:33], LABELS[:33], batch_size=16)
+
+
+def test_state_that_is_put_back_stays_the_users(backend):
+    trainer = make(backend, layer=nn.Sequential([nn.BatchNorm(), nn.Affine(3)]))
+    saved = tree.map(backend.copy, trainer.network.state)
+    before = get(backend, tree.map(backend.copy, saved))
+    trainer.fit(X, LABELS)
+    trainer.network.state = saved
+    trainer.fit(X, LABELS)
+    tree.map(np.testing.assert_array_equal, get(backend, saved), before)
+
+
+def test_history_tells_of_runs_that_failed():
+    class Fail(Callback):
+        def on_epoch_end(self, trainer, record):
+            raise RuntimeError("callback")
+
+    watch = Watch()
+    trainer = make(callbacks=[watch, Fail()])
+    with pytest.raises(RuntimeError, match="callback"):
+        trainer.fit(X, LABELS, epochs=2)
+    assert trainer.history.stopped
+    assert watch.events[-1] == ("end",)
+
+
+def test_every_callback_ends_whatever_another_does():
+    class Fail(Callback):
+        def on_fit_end(self, trainer):
+            raise RuntimeError("callback")
+
+    first, last = Watch(), Watch()
+    with pytest.raises(RuntimeError, match="callback"):
+        make(callbacks=[first, Fail(), last]).fit(X, LABELS)
+    assert first.events[-1] == last.events[-1] == ("end",)
+
+
+def test_a_stop_does_not_outlive_a_refused_fit():
+    trainer = make()
+    trainer.stop()
+    with pytest.raises(DataError):
+        trainer.fit(X[:0], LABELS[:0])
+    assert not trainer.fit(X, LABELS).stopped
 
 
 # ---- changing one's mind
@@ -430,6 +539,18 @@ def test_another_optimizer(backend):
     trainer.optimizer = optim.Momentum()
     trainer.partial_fit(X, LABELS)
     assert len(trainer._slots) == 1
+
+
+def test_an_optimizer_of_another_type_starts_afresh():
+    trainer = make(optimizer=optim.SGD(lr=0.01))
+    for _ in range(100):
+        trainer.partial_fit(X, LABELS)
+    fresh = make(optimizer=optim.Adam(lr=0.01))
+    fresh.network.params = tree.map(np.array, trainer.network.params)
+    trainer.optimizer = optim.Adam(lr=0.01)
+    for each in (trainer, fresh):
+        each.partial_fit(X, LABELS)
+    tree.map(np.testing.assert_array_equal, trainer.network.params, fresh.network.params)
 
 
 # ---- the door

@@ -83,11 +83,12 @@ def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e
     """
     xp = array_namespace(probabilities)
     t = _rows(target, probabilities)
+    p = xp.where(t == 0, 1.0, probabilities + eps)  # what is not the target costs nothing, whatever its probability
 
     def backward(dvalues: Array) -> Array:
-        return -t / (probabilities + eps) * dvalues[:, None]
+        return -t / p * dvalues[:, None]
 
-    return -xp.sum(t * xp.log(probabilities + eps), axis=-1), backward
+    return -xp.sum(t * xp.log(p), axis=-1), backward
 
 
 @differentiable

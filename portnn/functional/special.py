@@ -18,7 +18,7 @@ def erf(x: Array) -> tuple[Array, Backward]:
     """The error function ``2 / sqrt(pi) * integral of exp(-t^2) from 0 to x``, for x of any shape.
 
     The portable form sums ``2 / sqrt(pi) exp(-x^2) sum_n 2^n x^(2n+1) / (1 3 ... (2n+1))`` (DLMF 7.6.2), whose terms
-    all have one sign, so that nothing cancels: the error is a few units in the last place.
+    all have one sign, so that nothing cancels: the error is at most about 20 units in the last place.
 
     >>> import numpy as np
     >>> y, backward = erf(np.asarray([0., 0.5, -10.]))
@@ -35,4 +35,5 @@ def erf(x: Array) -> tuple[Array, Backward]:
     def backward(dy: Array) -> Array:
         return dy * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi))
 
-    return total * xp.exp(-z * z) * (2.0 / math.sqrt(math.pi)), backward
+    y = total * xp.exp(-z * z) * (2.0 / math.sqrt(math.pi))
+    return xp.where(xp.abs(y) > 1, xp.sign(x), y), backward

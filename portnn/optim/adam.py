@@ -154,7 +154,10 @@ def adamw(
 ) -> tuple[Array, Array, Array]:
     """`adam` after ``p <- p - lr weight_decay p``."""
     shrunk = p - (lr * weight_decay) * p
-    return adam(shrunk, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, bias1=bias1, bias2=bias2)
+    stepped: tuple[Array, Array, Array] = adam.portable(
+        shrunk, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, bias1=bias1, bias2=bias2
+    )
+    return stepped
 
 
 @dataclass(frozen=True)

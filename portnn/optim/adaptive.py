@@ -133,7 +133,8 @@ def centred_rmsprop(
     xp = array_namespace(p)
     v = decay * v + (1.0 - decay) * (g * g)
     m = decay * m + (1.0 - decay) * g
-    return p - lr * g / (xp.sqrt(v - m * m) + eps), v, m
+    variance = v - m * m  # rounding may make it negative where the gradient hardly changes
+    return p - lr * g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + eps), v, m
 
 
 @dataclass(frozen=True)

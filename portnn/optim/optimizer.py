@@ -97,7 +97,7 @@ class UpdateRule(Optimizer):
             hold_number(self, "lr", 0, open_low=True)
 
     def hyper(self, step: int) -> dict[str, float]:
-        return {"lr": self.lr(step) if isinstance(self.lr, Schedule) else float(self.lr)}
+        return {"lr": float(self.lr(step) if isinstance(self.lr, Schedule) else self.lr)}
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         return tuple(tree.map(lambda p: array_namespace(p).zeros_like(p), params) for _ in range(self.slot_count))

@@ -202,7 +202,9 @@ class OneCycle(_From):
     def __call__(self, step: int) -> float:
         position, top = min(step, self.steps) - 1.0, self.rise * self.steps - 1.0
         first, last = self.lr / self.start, self.lr / (self.start * self.end)
-        if position <= top:
+        if position == top:
+            return self.lr
+        if position < top:
             return _between(first, self.lr, position / top)
         return _between(self.lr, last, (position - top) / (self.steps - 1.0 - top))
 

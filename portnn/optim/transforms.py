@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Array, Tree
-from portnn.checks import hold_number
+from portnn.checks import check_type, hold_number
 from portnn.errors import ConfigError
 from portnn.optim.optimizer import Optimizer, check_shapes
 
@@ -59,11 +59,13 @@ class ClipByNorm(GradientTransform):
         hold_number(self, "limit", 0, open_low=True)
 
     def transform(self, params: Tree, grads: Tree) -> Tree:
-        leaves = tree.leaves(grads)
+        leaves = [g for g in tree.leaves(grads) if 0 not in g.shape]
         if not leaves:
             return grads
         xp = array_namespace(leaves[0])
-        norm = xp.sqrt(sum(xp.sum(g * g) for g in leaves))
+        largest = xp.max(xp.stack([xp.max(xp.abs(g)) for g in leaves]))
+        unit = xp.where(largest > 0, largest, 1.0)  # the squares of a gradient of 1e20 would overflow float32
+        norm = unit * xp.sqrt(sum(xp.sum((g / unit) ** 2) for g in leaves))
         factor = self.limit / xp.where(norm > self.limit, norm, self.limit)
         return tree.map(lambda g: factor * g, grads)
 
@@ -147,6 +149,7 @@ class WeightDecay(Around):
 
     def __post_init__(self) -> None:
         hold_number(self, "rate", 0)
+        check_type(self, "optimizer", Optimizer)
 
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]

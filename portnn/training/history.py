@@ -14,11 +14,11 @@ class History:
     Attributes
     ----------
     records : list of dict
-        Each has ``epoch`` (from 1), ``loss`` (mean over the epoch's examples, in training mode), ``seconds`` and
-        ``samples_per_second`` (of the training steps alone), and ``val_loss`` and ``val_<metric>`` where there is
-        validation data.
+        Each has ``epoch`` (from 1), ``loss`` (of the batches in training mode, each counted by its number of
+        examples), ``seconds`` and ``samples_per_second`` (of the training steps alone), and ``val_loss`` and
+        ``val_<metric>`` where there is validation data.
     stopped : bool
-        Whether the run was stopped before its last epoch.
+        Whether the latest call ended before its last epoch.
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, TypeAlias
 
 from array_api_compat import array_namespace
@@ -73,7 +74,7 @@ class Trainer:
     Notes
     -----
     Ctrl-C ends a call between two steps, with KeyboardInterrupt, and leaves the network whole. Steps may overwrite the
-    arrays of ``network.params`` that earlier steps made: copy them to keep them.
+    arrays of ``network.params`` and ``network.state`` that earlier steps made: copy them to keep them.
 
     Examples
     --------
@@ -112,8 +113,11 @@ class Trainer:
         self.step = 0
         self.history = History()
         self._stop = False
-        #: The parameters that our own steps made, and that they may therefore overwrite.
+        #: The trees that our own steps made, and that they may therefore overwrite.
         self._own_params: Tree = None
+        self._own_state: Tree = None
+        #: How many steps the slots have seen.
+        self._optimizer_step = 0
         self._slots: tuple[Tree, ...] = ()
         self._slots_of: type | None = None
         self._compiled: Callable[..., Any] | None = None
@@ -157,34 +161,35 @@ class Trainer:
         DivergenceError
             If the loss or a parameter is not finite any more.
         """
-        epochs = check_count("epochs", epochs)
-        with self.network.backend.context(), between_steps() as interruptible:
+        last = self.epoch + check_count("epochs", epochs)
+        with ExitStack() as stack:
+            # At the end, and not at the beginning: a signal may ask to stop while the data are being checked.
+            stack.callback(setattr, self, "_stop", False)
+            stack.enter_context(self.network.backend.context())
+            interruptible = stack.enter_context(between_steps())
             data = self._enter(x, y, sample_weight)
             n = data[0].shape[0]
             size = check_batch_size(batch_size, n)
+            validation = None
             if validation_data is not None:
                 validation = self._enter(*_pair(validation_data), None, "validation ")
+            if n % size == 1 or size == 1:
+                self._try_single_example(data)
             self._prepare()
             for callback in self.callbacks:
+                stack.callback(callback.on_fit_end, self)
                 callback.on_fit_begin(self, epochs, math.ceil(n / size))
-            try:
-                last = self.epoch + epochs
-                while self.epoch < last and not self._stop:
-                    record = self._train_epoch(data, size, interruptible)
-                    if record is None:
-                        break
-                    if validation_data is not None:
-                        record |= {f"val_{name}": value for name, value in self._measure(*validation[:2]).items()}
-                    self.epoch += 1
-                    self.history.records.append(record)
-                    for callback in self.callbacks:
-                        callback.on_epoch_end(self, record)
-                self.history.stopped = self.epoch < last
-            finally:
-                # Not at the beginning: a signal may ask to stop while the data are being checked.
-                self._stop = False
+            stack.callback(lambda: setattr(self.history, "stopped", self.epoch < last))
+            while self.epoch < last and not self._stop:
+                record = self._train_epoch(data, size, interruptible)
+                if record is None:
+                    break
+                if validation is not None:
+                    record |= {f"val_{name}": value for name, value in self._measure(*validation[:2]).items()}
+                self.epoch += 1
+                self.history.records.append(record)
                 for callback in self.callbacks:
-                    callback.on_fit_end(self)
+                    callback.on_epoch_end(self, record)
         return self.history
 
     def partial_fit(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> float:
@@ -203,12 +208,14 @@ class Trainer:
             return self._measure(*self._enter(x, y)[:2], batch_size=batch_size)
 
     def stop(self) -> None:
-        """Ask `fit` to end after the current step; may be called from a signal handler."""
+        """Ask `fit` to end after the current step, or the next one before its first; for signal handlers, too."""
         self._stop = True
 
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
         net, backend, kind = self.network, self.network.backend, self.loss.targets
+        if kind == "numbers" and self.loss.class_weight is not None:
+            kind = "probabilities"  # columns of classes: only for those do class weights mean anything
         x_name, y_name = f"{prefix}x", f"{prefix}y"
         x = enter(x, backend, net.dtype, x_name)
         y = enter_target(y, backend, net.dtype, kind, y_name)
@@ -221,14 +228,22 @@ class Trainer:
             check_sample_weight(weight, x, backend)
         return x, y, weight
 
+    def _try_single_example(self, data: Data) -> None:
+        """Let a layer that cannot train on a single example say so before anything has changed."""
+        net, backend = self.network, self.network.backend
+        row = take_rows(data[0], backend.asarray([0]), backend.dtype(net.dtype))
+        net.layer.forward(net.params, net.state, row, train=True, rng=self.rng.child("noise"))
+
     def _prepare(self) -> None:
         """Make what the steps may overwrite our own, and compile the step if something of it has changed."""
         net = self.network
         if net.params is not self._own_params:
             net.params = tree.map(net.backend.copy, net.params)
+        if net.state is not self._own_state:
             net.state = tree.map(net.backend.copy, net.state)
         if self._slots_of is not self.optimizer.kind:
             self._slots, self._slots_of = self.optimizer.slots(net.params), self.optimizer.kind
+            self._optimizer_step = 0
         parts = (net.layer, self.loss, self.optimizer)
         if self._compiled is None or self._compiled_for != parts:
             # A new function each time: a compiler keeps what it made for an old one.
@@ -237,12 +252,13 @@ class Trainer:
     def _run_step(self, data: Data, index: Array) -> Array:
         net = self.network
         assert self._compiled is not None
-        self.step += 1
-        hyper = {"step": self.step, "optimizer": self.optimizer.hyper(self.step)}
+        hyper = {"step": self.step + 1, "optimizer": self.optimizer.hyper(self._optimizer_step + 1)}
         net.params, net.state, self._slots, loss = self._compiled(
             net.params, net.state, self._slots, (*data, index), hyper
         )
-        self._own_params = net.params
+        self._own_params, self._own_state = net.params, net.state
+        self.step += 1
+        self._optimizer_step += 1
         return loss
 
     def _train_epoch(self, data: Data, size: int, interruptible: Callable[[], None]) -> dict[str, float] | None:
@@ -291,18 +307,21 @@ class Trainer:
         net, backend = self.network, self.network.backend
         dtype = backend.dtype(net.dtype)
         n = x.shape[0]
-        functions: dict[str, Metric] = {"loss": lambda p, t: self.loss(p, t)[0], **self.metrics}
-        values: dict[str, list[Any]] = {name: [] for name in functions}
-        sizes = []
+        totals, weights, sizes = [], [], []
+        values: dict[str, list[Any]] = {name: [] for name in self.metrics}
         for index in batches(n, check_batch_size(batch_size, n)):
             rows = backend.asarray(index)
             prediction = net.layer.apply(net.params, net.state, take_rows(x, rows, dtype))
             target = array_namespace(y).take(y, rows, axis=0)
             sizes.append(len(index))
-            for name, function in functions.items():
-                values[name].append(self._scalar(name, function(prediction, target)))
-        means = {name: backend.to_floats(scalars) for name, scalars in values.items()}
-        return {name: sum(v * k for v, k in zip(column, sizes, strict=True)) / n for name, column in means.items()}
+            total, weight = self.loss.totals(prediction, target)
+            totals.append(total)
+            weights.append(weight)
+            for name, metric in self.metrics.items():
+                values[name].append(self._scalar(name, metric(prediction, target)))
+        columns = {name: backend.to_floats(scalars) for name, scalars in values.items()}
+        means = {name: sum(v * k for v, k in zip(column, sizes, strict=True)) / n for name, column in columns.items()}
+        return {"loss": sum(backend.to_floats(totals)) / (sum(backend.to_floats(weights)) or 1.0)} | means
 
     def _scalar(self, name: str, value: Any) -> Array:
         """What a metric returned, as a 0-d array of the backend; a Python or NumPy number will do."""
