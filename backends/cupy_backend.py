@@ -64,7 +64,7 @@ class CupyBackend(Backend):
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
-        return {"erf": erf_kernel(_erf_and_exp)}
+        return {"erf": erf_kernel("cupyx.scipy.special")}
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._cupy.ndarray) and array.device == self._device
@@ -97,13 +97,6 @@ class CupyBackend(Backend):
     def describe(self) -> str:
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._device.id)
         return f"{self.device} ({properties['name'].decode()})"
-
-
-def _erf_and_exp() -> Any:
-    import cupy
-    from cupyx.scipy.special import erf
-
-    return erf, cupy.exp
 
 
 @functools.cache

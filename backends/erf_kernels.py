@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
+
+from array_api_compat import array_namespace
 
 from portnn.kernels import Kernel
 
 __all__ = ["erf_kernel"]
 
 
-def erf_kernel(load: Callable[[], tuple[Callable[[Any], Any], Callable[[Any], Any]]]) -> Kernel:
-    """The twin made of a library's ``erf`` and ``exp``, which ``load`` imports when they are first needed."""
+def erf_kernel(module: str) -> Kernel:
+    """The twin made of the ``erf`` in a module of the library, which is imported when it is first needed."""
 
     def erf(x: Any) -> Any:
-        library_erf, exp = load()
+        xp = array_namespace(x)
 
         def backward(dy: Any) -> Any:
-            return dy * exp(-x * x) * (2.0 / math.sqrt(math.pi))
+            return dy * xp.exp(-x * x) * (2.0 / math.sqrt(math.pi))
 
-        return library_erf(x), backward
+        return import_module(module).erf(x), backward
 
     return Kernel(erf)

@@ -63,15 +63,9 @@ def _is_ours(array: Any) -> bool:
     return bool(array.flags.carray)
 
 
-def _erf_and_exp() -> Any:
-    from scipy.special import erf
-
-    return erf, np.exp
-
-
 KERNELS = {
     "relu": Kernel(_relu, dtypes=_FLOATS),
     "adam": Kernel(_adam, dtypes=_FLOATS, layout=_is_ours),
 }
 if find_spec("scipy"):  # it comes with scikit-learn, but not with portnn
-    KERNELS["erf"] = erf_kernel(_erf_and_exp)
+    KERNELS["erf"] = erf_kernel("scipy.special")

@@ -134,7 +134,7 @@ class Backend(ABC):
 
     @abstractmethod
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """Bring an array here from the host or, through DLPack, from another library.
+        """Bring an array here from the host, from another device or from another library.
 
         May share memory with ``x``. ``dtype`` is a standard name such as ``"float32"``; None keeps the dtype,
         except that 64-bit integers are narrowed to 32 bits where the device has no others.

@@ -96,32 +96,28 @@ def enter(x: Any, backend: Backend, dtype: str, what: str = "x") -> Array:
 
     Raises DataError where ``x`` is no array of numbers.
     """
-    if not backend.owns(x):
-        x = as_host(x, what)
-        return backend.asarray(x, None if x.dtype.name == "uint8" else dtype)
-    xp, x = _real(x, what), backend.asarray(x)
-    return x if x.dtype == xp.uint8 else xp.astype(x, backend.dtype(dtype), copy=False)
+    x, xp = _real(x, backend, what)
+    return backend.asarray(x, None if x.dtype == xp.uint8 else dtype)
 
 
 def enter_target(y: Any, backend: Backend, dtype: str, kind: TargetKind, what: str = "y") -> Array:
     """Bring targets to the device: class numbers as integers, all others as floats of ``dtype``."""
-    if not backend.owns(y):
-        y = as_host(y, what)
-        if kind == "classes" and y.ndim == 1 and y.dtype.kind in "iu":
-            return backend.asarray(y.astype("int64"))  # not every library computes with every unsigned type
+    y, xp = _real(y, backend, what)
+    if kind != "classes" or y.ndim != 1:
         return backend.asarray(y, dtype)
-    xp, y = _real(y, what), backend.asarray(y)
-    if kind == "classes" and y.ndim == 1:
-        index = "int64" if backend.supports("int64") else "int32"
-        return xp.astype(y, backend.dtype(index), copy=False) if xp.isdtype(y.dtype, "integral") else y
-    return xp.astype(y, backend.dtype(dtype), copy=False)
+    if xp.isdtype(y.dtype, "integral"):
+        # Not every library computes with every unsigned type.
+        return backend.asarray(y, "int64" if backend.supports("int64") else None)
+    return y  # `check_target` refuses it
 
 
-def _real(x: Array, what: str) -> Namespace:
-    xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
-        raise DataError(f"{what} has dtype {x.dtype}: real numbers are needed")
-    return xp
+def _real(x: Any, backend: Backend, what: str) -> tuple[Array, Namespace]:
+    """An array of real numbers, of the backend or on the host, and its namespace."""
+    array = x if backend.owns(x) else as_host(x, what)
+    xp = array_namespace(array)
+    if not xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
+        raise DataError(f"{what} has dtype {array.dtype}: real numbers are needed")
+    return array, xp
 
 
 def check_rows(x: Array, input_shape: Shape, what: str = "x") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -30,6 +31,19 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(code or 0)
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--device`` or ``--backend``: ``get_backend(args.backend or args.device)``."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="NumPy or CuPy (default: cpu)")
+    where.add_argument("--backend", help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, auto: str = "MNIST if it can be had") -> None:
+    """``--data`` and ``--data-dir``, for `load_images`; ``auto`` says what the default means."""
+    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto", help=f"default: auto, {auto}")
+    parser.add_argument("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
 
 
 def load_images(name: str, data_dir: str | None) -> Dataset:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from common import load_images, run
+from common import add_data_arguments, load_images, run
 from numpy.typing import NDArray
 from train_mnist import mlp
 
@@ -72,8 +72,7 @@ def main() -> int:
     parser.add_argument("--backends", nargs="+", default=usable, help=f"default: {' '.join(usable)}")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto")
-    parser.add_argument("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
+    add_data_arguments(parser)
     args = parser.parse_args()
     check_count("steps", args.steps)
     if len(args.backends) < 2:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from common import load_images, run
+from common import add_data_arguments, add_device_arguments, load_images, run
 
 from portnn import Network
 from portnn.errors import ShapeError
@@ -19,11 +19,8 @@ DATA_OF_SHAPE: dict[tuple[int, ...], str] = {(28, 28): "mnist", (8, 8): "digits"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, metavar="FILE", help="what train_mnist.py --save wrote")
-    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto", help="default: by image size")
-    parser.add_argument("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
-    where.add_argument("--backend", help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...")
+    add_data_arguments(parser, auto="by the size of its images")
+    add_device_arguments(parser)
     args = parser.parse_args()
 
     net = Network.load(args.model, device=args.backend or args.device)

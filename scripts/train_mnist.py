@@ -13,7 +13,7 @@ import argparse
 import signal
 import time
 
-from common import INTERRUPTED, check_writable, load_images, run, write_json
+from common import INTERRUPTED, add_data_arguments, add_device_arguments, check_writable, load_images, run, write_json
 
 from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim
 from portnn.environment import describe
@@ -35,9 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="NumPy or CuPy (default: cpu)")
-    where.add_argument("--backend", help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...")
+    add_device_arguments(parser)
     parser.add_argument("--model", choices=["mlp"], default="mlp")
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512], metavar="UNITS", help="default: 512 512")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
@@ -45,8 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0, help="of parameters and batch order, on every backend alike")
-    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto")
-    parser.add_argument("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
+    add_data_arguments(parser)
     parser.add_argument("--save", metavar="FILE", help="write the trained network (safetensors)")
     parser.add_argument("--json", metavar="FILE", help="write configuration, curves and environment")
     return parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from numbers import Integral
@@ -128,7 +129,7 @@ class Network:
     @property
     def parameter_count(self) -> int:
         """How many numbers are trained."""
-        return sum(_size(leaf) for leaf in tree.leaves(self.params))
+        return sum(math.prod(leaf.shape) for leaf in tree.leaves(self.params))
 
     def summary(self) -> str:
         """A table of the layers with the shape of their outputs and their numbers of parameters."""
@@ -247,12 +248,5 @@ def _summarise(layer: Layer, shape: Shape, path: str) -> tuple[list[tuple[str, s
             rows += below
         return rows, shape
     params, _, shape = layer.init(ShapeStream(), shape)
-    count = sum(_size(leaf) for leaf in tree.leaves(params))
+    count = sum(math.prod(leaf.shape) for leaf in tree.leaves(params))
     return [(f"{path[:-1]} {type(layer).__name__}".strip(), str(shape), f"{count:,}")], shape
-
-
-def _size(array: Array) -> int:
-    n = 1
-    for length in array.shape:
-        n *= length
-    return n

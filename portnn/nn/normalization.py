@@ -23,6 +23,16 @@ def _scale_and_shift(rng: Stream, input_shape: Shape, name: str) -> dict[str, Ar
     return {"gamma": rng.full(input_shape[-1:], 1.0), "beta": rng.full(input_shape[-1:], 0.0)}
 
 
+def _named(pullback: Backward) -> Backward:
+    """A layer's backward from the pullback of a function with scale and shift."""
+
+    def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
+        dx, dgamma, dbeta = pullback(dy)
+        return dx, {"gamma": dgamma, "beta": dbeta}
+
+    return backward
+
+
 @dataclass(frozen=True)
 class BatchNorm(Layer):
     """Every channel with mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe and Szegedy 2015).
@@ -82,11 +92,7 @@ class BatchNorm(Layer):
         batch = {"mean": xp.mean(x, axis=axes), "var": xp.var(x, axis=axes)}
         new_state = {key: self.decay * state[key] + (1.0 - self.decay) * batch[key] for key in batch}
 
-        def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
-            dx, dgamma, dbeta = pullback(dy)
-            return dx, {"gamma": dgamma, "beta": dbeta}
-
-        return y, new_state, backward
+        return y, new_state, _named(pullback)
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,4 @@ class LayerNorm(Layer):
     ) -> tuple[Array, Tree, Backward]:
         y, pullback = functional.layer_norm(x, params["gamma"], params["beta"], self.eps)
 
-        def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
-            dx, dgamma, dbeta = pullback(dy)
-            return dx, {"gamma": dgamma, "beta": dbeta}
-
-        return y, state, backward
+        return y, state, _named(pullback)

@@ -98,7 +98,12 @@ class L1(GradientTransform):
 
 def _on_weights(function: Any, params: Tree, grads: Tree) -> Tree:
     paths = iter(tree.flatten(params))
-    return tree.map(lambda p, g: function(p, g) if next(paths).rpartition(".")[2] == "w" else g, params, grads)
+
+    def change(p: Array, g: Array) -> Array:
+        check_shapes(p, g)
+        return function(p, g) if next(paths).rpartition(".")[2] == "w" else g
+
+    return tree.map(change, params, grads)
 
 
 class Around(Optimizer):
@@ -127,7 +132,6 @@ class Chain(Around):
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
     ) -> tuple[Tree, tuple[Tree, ...]]:
-        tree.map(check_shapes, params, grads)
         for link in self.transforms:
             grads = link.transform(params, grads)
         return self.optimizer.update(params, grads, slots, hyper)
