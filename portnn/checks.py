@@ -120,11 +120,11 @@ def _real(x: Any, backend: Backend, what: str) -> tuple[Array, Namespace]:
     return array, xp
 
 
-def check_rows(x: Array, input_shape: Shape, what: str = "x") -> None:
+def check_rows(x: Array, input_shape: Shape, what: str = "x", taker: str = "the network") -> None:
     """Raise unless ``x`` is a non-empty batch of rows of ``input_shape``."""
     if x.ndim == 0 or tuple(x.shape[1:]) != input_shape:
         expected = ", ".join(["n", *map(str, input_shape)])
-        raise ShapeError(f"{what} has shape {tuple(x.shape)}; the network takes ({expected})")
+        raise ShapeError(f"{what} has shape {tuple(x.shape)}; {taker} takes ({expected})")
     if x.shape[0] == 0:
         raise DataError(f"{what} is empty: it has 0 examples")
 

@@ -1,9 +1,10 @@
-"""Compare an analytic gradient with a numerical one, along one random direction, in float64."""
+"""Compare analytic gradients with numerical ones, in float64: of a function, of a layer, of a whole network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from array_api_compat import array_namespace, is_array_api_obj
@@ -11,13 +12,17 @@ from array_api_compat import array_namespace, is_array_api_obj
 from portnn import tree
 from portnn._typing import Array, Shape, Tree
 from portnn.backend import Backend, backend_of, get_backend
+from portnn.checks import check_count, check_lengths, check_number, check_rows, check_target, enter, enter_target
 from portnn.errors import GradientError, KinkError
+from portnn.functional import as_float
+from portnn.numerical import partial
 from portnn.random import Stream, as_stream
 
 if TYPE_CHECKING:
-    from portnn.nn import Layer
+    from portnn.losses import Loss
+    from portnn.nn import Layer, Network
 
-__all__ = ["gradcheck", "gradcheck_layer"]
+__all__ = ["GradientReport", "ParameterCheck", "gradcheck", "gradcheck_layer", "gradcheck_network"]
 
 
 def gradcheck(
@@ -134,6 +139,145 @@ def gradcheck_layer(
         return y, pullback
 
     gradcheck(function, params, x, rng=rng)
+
+
+@dataclass(frozen=True)
+class ParameterCheck:
+    """How the gradient of one parameter compares with the numerical one.
+
+    Attributes
+    ----------
+    path : str
+        Where the parameter is in the tree, such as ``"1.w"``.
+    shape : tuple of int
+    checked : int
+        How many of its entries were compared.
+    largest : float
+        The largest magnitude among the numerical derivatives.
+    difference : float
+        The largest difference between an analytic and a numerical derivative.
+    allowed : float
+        The difference that is allowed.
+    """
+
+    path: str
+    shape: Shape
+    checked: int
+    largest: float
+    difference: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within what is allowed; NaN is not."""
+        return self.difference <= self.allowed
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """A `ParameterCheck` for each parameter of a network; printed, it is a table."""
+
+    parameters: tuple[ParameterCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all parameters passed."""
+        return all(p.passed for p in self.parameters)
+
+    def __str__(self) -> str:
+        lines = [f"{'parameter':<16} {'shape':<14} {'checked':>7} {'derivative':>10} {'difference':>10}"]
+        lines += [
+            f"{p.path:<16} {p.shape!s:<14} {p.checked:>7} {p.largest:>10.2e} {p.difference:>10.2e}  "
+            f"{'ok' if p.passed else 'WRONG'}"
+            for p in self.parameters
+        ]
+        return "\n".join(lines)
+
+
+def gradcheck_network(
+    network: Network,
+    loss: Loss,
+    x: Array,
+    y: Array,
+    *,
+    entries: int = 8,
+    rng: Stream | int = 0,
+    h: float = 1e-6,
+    rtol: float = 1e-5,
+) -> GradientReport:
+    """Compare the gradient of the loss with its central differences, for some entries of every parameter.
+
+    Parameters
+    ----------
+    network : Network
+        Left as it is: a copy of its parameters is cast to float64. Layers run in training mode.
+    loss : Loss
+    x, y : arrays, shapes (n, *input_shape) and what the loss takes
+        A few examples; each entry costs two passes of all of them.
+    entries : int, default 8
+        How many entries of a parameter are compared, drawn at random; all, if it has no more.
+    rng : int or Stream, default 0
+        Source of the choice, and of what layers draw.
+    h : float, default 1e-6
+        Step of the central difference, > 0.
+    rtol : float, default 1e-5
+        Allowed difference, relative to the largest derivative of the parameter. What rounding of the loss can make of
+        the difference is allowed on top.
+
+    Returns
+    -------
+    GradientReport
+        It raises nothing where a gradient is wrong: see its ``passed``, or print it.
+
+    Raises
+    ------
+    BackendError
+        If the device has no float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from portnn import losses, nn
+    >>> net = nn.Network(nn.Sequential([nn.Affine(8), nn.Tanh(), nn.Affine(3)]), 4, rng=0)
+    >>> report = gradcheck_network(net, losses.SoftmaxCrossEntropy(), np.eye(4), np.arange(4) % 3)
+    >>> report.passed
+    True
+    """
+    rng, backend, layer = as_stream(rng), network.backend, network.layer
+    check_count("entries", entries)
+    check_number("h", h, 0, open_low=True)
+    double = backend.dtype("float64")
+    params, state = tree.map(lambda a: array_namespace(a).astype(a, double), (network.params, network.state))
+    x, y = enter(x, backend, "float64"), enter_target(y, backend, "float64", loss.targets)
+    check_rows(x, network.input_shape)
+    check_lengths(x, y)
+    check_target(y, loss.targets, network.output_shape, backend)
+    x = as_float(x, double)
+
+    def run(params: Tree) -> tuple[Array, Callable[[], Tree]]:
+        prediction, _, backward = layer.forward(params, state, x, train=True, rng=rng.child("noise"))
+        value, loss_backward = loss(prediction, y)
+        return value, lambda: backward(loss_backward(), input_grad=False)[1]
+
+    value, gradients = run(params)
+    leaves, analytic = tree.flatten(params), tree.flatten(gradients())
+    rounding = _rounding(value) / h
+    checks = []
+    for path, leaf in leaves.items():
+        chosen = rng.child("entries", path).permutation(math.prod(leaf.shape))[:entries]
+
+        def loss_with(leaf: Array, path: str = path) -> Array:
+            return run(tree.unflatten(params, leaves | {path: leaf}))[0]
+
+        host = backend.to_numpy(analytic[path]).reshape(-1)
+        pairs = [(float(host[i]), float(partial(loss_with, leaf, int(i), h))) for i in chosen]
+        largest = max((abs(n) for _, n in pairs), default=0.0)
+        # A sum keeps NaN, which max may lose.
+        difference = max((abs(a - n) for a, n in pairs), key=lambda d: (math.isnan(d), d), default=0.0)
+        checks.append(
+            ParameterCheck(path, tuple(leaf.shape), len(pairs), largest, difference, rtol * largest + rounding)
+        )
+    return GradientReport(tuple(checks))
 
 
 def _backend_of_all(args: tuple[Tree, ...]) -> Backend:

@@ -3,8 +3,8 @@ import pytest
 from array_api_compat import array_namespace
 
 from portnn import functional, losses, nn
-from portnn.errors import BackendError, GradientError, KinkError
-from portnn.gradcheck import gradcheck, gradcheck_layer
+from portnn.errors import BackendError, ConfigError, GradientError, KinkError, ShapeError
+from portnn.gradcheck import gradcheck, gradcheck_layer, gradcheck_network
 
 X = np.random.default_rng(0).normal(size=(3, 4))
 
@@ -183,3 +183,50 @@ def test_needs_float64():
 
     with open_lane("strict:no_x64") as backend, pytest.raises(BackendError, match="has no float64"):
         gradcheck(square, backend.asarray(X, "float32"))
+
+
+MLP = nn.Sequential([nn.Affine(6), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.3), nn.Affine(3)])
+
+
+def check_network(net, **options):
+    return gradcheck_network(net, losses.SoftmaxCrossEntropy(), X, np.asarray([0, 2, 1]), **options)
+
+
+def test_network_report(backend64):
+    net = nn.Network(MLP, 4, device=backend64, rng=0)
+    before = net.params
+    report = check_network(net, entries=5)
+    assert report.passed
+    assert net.params is before
+    assert [(p.path, p.checked) for p in report.parameters] == [
+        ("0.b", 5), ("0.w", 5), ("1.beta", 5), ("1.gamma", 5), ("4.b", 3), ("4.w", 5),
+    ]  # fmt: skip
+    assert max(p.largest for p in report.parameters) > 0.01
+    assert str(report).count(" ok") == 6
+
+
+@pytest.mark.parametrize("wrong", [1.01, float("nan")])
+def test_network_report_names_the_wrong_parameter(wrong):
+    class Broken(nn.Affine):
+        def forward(self, params, state, x, *, train=False, rng=None):
+            y, state, backward = super().forward(params, state, x, train=train, rng=rng)
+
+            def broken(dy, input_grad=True):
+                dx, grads = backward(dy, input_grad)
+                return dx, {"w": grads["w"] * np.where(np.arange(3) == 1, wrong, 1.0), "b": grads["b"]}
+
+            return y, state, broken
+
+    report = check_network(nn.Network(nn.Sequential([nn.Affine(6), nn.Tanh(), Broken(3)]), 4, rng=0), entries=100)
+    assert not report.passed
+    assert [p.path for p in report.parameters if not p.passed] == ["2.w"]
+    assert str(report).count("WRONG") == 1
+
+
+def test_network_report_refuses():
+    net = nn.Network(MLP, 4, rng=0)
+    for options in ({"entries": 0}, {"h": 0.0}):
+        with pytest.raises(ConfigError):
+            check_network(net, **options)
+    with pytest.raises(ShapeError, match="the network takes"):
+        gradcheck_network(net, losses.SoftmaxCrossEntropy(), X[:, :3], np.asarray([0, 2, 1]))

@@ -22,6 +22,7 @@ ARRAY_ROOMS = (
     "kernels.py",
     "checks.py",
     "gradcheck.py",
+    "numerical.py",
 )
 
 #: Who must not import whom: (rooms, forbidden modules).

@@ -1,9 +1,10 @@
-"""Data sets and batches, on the host."""
+"""Data sets, batches and feature scaling, on the host."""
 
 from portnn.data.batches import batches, shuffled_batches
 from portnn.data.dataset import Dataset
 from portnn.data.digits import load_digits
 from portnn.data.idx import read_idx
 from portnn.data.mnist import load_mnist
+from portnn.data.scaling import Scaling
 
-__all__ = ["Dataset", "batches", "load_digits", "load_mnist", "read_idx", "shuffled_batches"]
+__all__ = ["Dataset", "Scaling", "batches", "load_digits", "load_mnist", "read_idx", "shuffled_batches"]
