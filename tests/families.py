@@ -130,6 +130,8 @@ LAYERS = {
     "Dropout": LayerCase(nn.Dropout(0.4), (2, 4)),
     "Dropout-predict": LayerCase(nn.Dropout(0.4, scale="predict"), (4,)),
     "GaussianNoise": LayerCase(nn.GaussianNoise(0.3), (4,)),
+    "Frozen": LayerCase(nn.Frozen(MLP), (2, 2)),
+    "Frozen-inside": LayerCase(nn.Sequential([nn.Affine(3), nn.Frozen(nn.BatchNorm()), nn.Affine(2)]), (4,)),
     "Identity": LayerCase(nn.Identity(), (4,)),
     "ReLU": LayerCase(nn.ReLU(), (4,)),
     "LeakyReLU": LayerCase(nn.LeakyReLU(slope=0.2), (4,)),

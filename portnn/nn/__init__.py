@@ -20,7 +20,9 @@ from portnn.nn.activations import (
 )
 from portnn.nn.affine import Affine
 from portnn.nn.config import from_config, to_config
+from portnn.nn.ensemble import Ensemble
 from portnn.nn.flatten import Flatten
+from portnn.nn.frozen import Frozen
 from portnn.nn.initializers import (
     Constant,
     GlorotNormal,
@@ -40,6 +42,7 @@ from portnn.nn.network import Network
 from portnn.nn.noise import Dropout, GaussianNoise
 from portnn.nn.normalization import BatchNorm, LayerNorm
 from portnn.nn.sequential import Sequential
+from portnn.nn.trace import LayerTrace, trace
 
 __all__ = [
     "Affine",
@@ -47,7 +50,9 @@ __all__ = [
     "Constant",
     "Dropout",
     "ELU",
+    "Ensemble",
     "Flatten",
+    "Frozen",
     "GELU",
     "GELUTanh",
     "GaussianNoise",
@@ -61,6 +66,7 @@ __all__ = [
     "Initializer",
     "Layer",
     "LayerNorm",
+    "LayerTrace",
     "LeCunNormal",
     "LeCunUniform",
     "LeakyReLU",
@@ -82,4 +88,5 @@ __all__ = [
     "Zeros",
     "from_config",
     "to_config",
+    "trace",
 ]
