@@ -70,12 +70,13 @@ def hold_count(owner: Any, field: str) -> None:
     object.__setattr__(owner, field, check_count(_of(owner, field), getattr(owner, field)))
 
 
-def check_type(owner: Any, field: str, expected: type) -> None:
+def check_type(owner: Any, field: str, *expected: type) -> None:
     """Raise ConfigError unless a field holds an instance of a type; a class in its place is a common slip."""
     value = getattr(owner, field)
     if not isinstance(value, expected):
         hint = f"; write {value.__name__}()" if isinstance(value, type) else ""
-        raise ConfigError(f"{_of(owner, field)} must be {_article(expected.__name__)}, not {value!r}{hint}")
+        names = " or ".join(_article(t.__name__) for t in expected)
+        raise ConfigError(f"{_of(owner, field)} must be {names}, not {value!r}{hint}")
 
 
 def _of(owner: Any, field: str) -> str:

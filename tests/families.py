@@ -192,7 +192,14 @@ OPTIMIZERS: dict[str, optim.Optimizer] = {
     "Adamax": optim.Adamax(lr=0.2),
     "NAdam": optim.NAdam(lr=0.1),
     "Chain": optim.chain(optim.ClipByNorm(5.0), optim.L2(0.01), optim.Momentum(lr=0.05, alpha=0.8)),
+    "Accumulate": optim.Accumulate(2, optim.SGD(lr=0.2)),
     "WeightDecay": optim.WeightDecay(0.1, optim.SGD(lr=0.1)),
+}
+
+FULL_BATCH: dict[str, optim.FullBatch] = {
+    "ConjugateGradient": optim.ConjugateGradient(),
+    "BFGS": optim.BFGS(),
+    "LBFGS": optim.LBFGS(ftol=0.0),
 }
 
 

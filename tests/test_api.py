@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 
 import pytest
-from families import FUNCTIONS, INITIALIZERS, LAYERS, LOSSES, NOT_DIFFERENTIABLE, OPTIMIZERS
+from families import FULL_BATCH, FUNCTIONS, INITIALIZERS, LAYERS, LOSSES, NOT_DIFFERENTIABLE, OPTIMIZERS
 
 import portnn
 from portnn import functional, losses, nn, optim
@@ -72,9 +72,10 @@ def is_abstract(member, base):
         (family(nn, nn.Initializer), INITIALIZERS),
         (family(losses, losses.Loss), LOSSES),
         (family(optim, optim.Optimizer), OPTIMIZERS),
+        (family(optim, optim.FullBatch), FULL_BATCH),
         (set(functional.__all__) - NOT_DIFFERENTIABLE, FUNCTIONS),
     ],
-    ids=["layers", "initializers", "losses", "optimizers", "functions"],
+    ids=["layers", "initializers", "losses", "optimizers", "full-batch methods", "functions"],
 )
 def test_every_member_is_in_its_table(members, table):
     assert members == {name.partition("-")[0] for name in table}

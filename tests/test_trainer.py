@@ -129,7 +129,8 @@ def test_nothing_leaves_the_device_in_a_step():
     with open_lane("strict:device1") as backend:
         trainer = make(backend)
         data = trainer._enter(X, LABELS)
-        trainer._prepare()
+        trainer._own_trees()
+        trainer._prepare_steps()
         index = backend.asarray(np.arange(8))
         with host_closed(backend):
             loss = trainer._run_step(data, index)
@@ -152,7 +153,9 @@ def test_history_and_callbacks():
     ]
     assert history is trainer.history
     assert history["epoch"] == [1, 2, 3]
-    assert set(history.records[0]) == {"epoch", "loss", "seconds", "samples_per_second", "val_loss", "val_accuracy"}
+    assert set(history.records[0]) == {
+        "epoch", "loss", "seconds", "samples_per_second", "lr", "val_loss", "val_accuracy",
+    }  # fmt: skip
     assert (trainer.epoch, trainer.step, len(watch.losses)) == (3, 9, 9)
     # The last batch of two counts as two, not as sixteen.
     first = (16 * sum(watch.losses[:3]) + 2 * watch.losses[3]) / 50
@@ -405,7 +408,7 @@ def test_an_interrupt_leaves_the_network_whole(backend):
     """Ctrl-C within a step is held back until the step has put its results in place."""
     trainer = make(backend)
     trainer.partial_fit(X, LABELS)
-    compiled = trainer._compiled
+    ((rule, compiled),) = trainer._steps
 
     def interrupted(*args):
         results = compiled(*args)
@@ -413,13 +416,13 @@ def test_an_interrupt_leaves_the_network_whole(backend):
             signal.raise_signal(signal.SIGINT)
         return results
 
-    trainer._compiled = interrupted
+    trainer._steps = [(rule, interrupted)]
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(X, LABELS, epochs=5, batch_size=10)
     assert trainer.step == 4
     assert np.isfinite(get(backend, trainer.network(X))).all()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    trainer._compiled = compiled
+    trainer._steps = [(rule, compiled)]
     trainer.fit(X, LABELS)
 
 
@@ -531,7 +534,8 @@ def test_another_optimizer(backend):
     trainer.partial_fit(X, LABELS)
     slots = trainer._slots
     trainer.optimizer = optim.chain(optim.ClipByNorm(1.0), optim.Adam(lr=1e-9))
-    trainer._prepare()
+    trainer._own_trees()
+    trainer._prepare_steps()
     assert trainer._slots is slots
     before = get(backend, tree.map(backend.copy, trainer.network.params))
     trainer.partial_fit(X, LABELS)
@@ -617,7 +621,7 @@ def test_targets_of_the_other_losses():
             lambda: make(loss=losses.SoftmaxCrossEntropy),
             r"must be a Loss, not <class .*>; write SoftmaxCrossEntropy\(\)",
         ),
-        (lambda: make(optimizer=optim.Adam), r"must be an Optimizer, not <class .*>; write Adam\(\)"),
+        (lambda: make(optimizer=optim.Adam), r"must be an Optimizer or a FullBatch, not <class .*>; write Adam\(\)"),
         (lambda: make(metrics={"loss": metrics.accuracy}), 'no metric can be called "loss"'),
         (lambda: make().fit(X, LABELS, validation_data=X), r"validation_data must be a pair \(x, y\)"),
         (lambda: make(layer=[nn.Affine(3)]), "a network is made of a layer, not of"),

@@ -47,9 +47,13 @@ class Optimizer(ABC):
         """New parameters and slots. The caller gives up the old ones: they may be overwritten."""
 
     @property
-    def kind(self) -> type:
+    def kind(self) -> object:
         """Optimizers of one kind remember the same things, and can take over each other's slots."""
         return type(self)
+
+    def phases(self) -> tuple[Optimizer, ...]:
+        """The rules that take turns, one a step, over the same slots; most optimizers are one rule: themselves."""
+        return (self,)
 
     def init(self, params: Tree) -> Tree:
         """The optimizer's state before the first step: ``{"step": 0, "slots": ...}``."""
@@ -64,7 +68,9 @@ class Optimizer(ABC):
             If gradients and parameters are trees of different structure.
         """
         number = opt_state["step"] + 1
-        params, slots = self.update(params, grads, opt_state["slots"], self.hyper(number))
+        phases = self.phases()
+        rule = phases[(number - 1) % len(phases)]
+        params, slots = rule.update(params, grads, opt_state["slots"], rule.hyper(number))
         return params, {"step": number, "slots": slots}
 
 

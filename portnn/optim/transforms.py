@@ -7,7 +7,7 @@ weights, the parameters called ``w``, and not on biases or the parameters of a n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -82,6 +82,11 @@ class L2(GradientTransform):
     def transform(self, params: Tree, grads: Tree) -> Tree:
         return _on_weights(lambda p, g: g + self.rate * p, params, grads)
 
+    def terms(self, params: Tree) -> list[Array]:
+        """The penalty itself: a 0-d array for each weight, to be added up."""
+        weights = [p for path, p in tree.flatten(params).items() if _is_weight(path)]
+        return [0.5 * self.rate * array_namespace(w).sum(w * w) for w in weights]
+
 
 @dataclass(frozen=True)
 class L1(GradientTransform):
@@ -96,12 +101,16 @@ class L1(GradientTransform):
         return _on_weights(lambda p, g: g + self.rate * array_namespace(p).sign(p), params, grads)
 
 
+def _is_weight(path: str) -> bool:
+    return path.rpartition(".")[2] == "w"
+
+
 def _on_weights(function: Any, params: Tree, grads: Tree) -> Tree:
     paths = iter(tree.flatten(params))
 
     def change(p: Array, g: Array) -> Array:
         check_shapes(p, g)
-        return function(p, g) if next(paths).rpartition(".")[2] == "w" else g
+        return function(p, g) if _is_weight(next(paths)) else g
 
     return tree.map(change, params, grads)
 
@@ -112,8 +121,13 @@ class Around(Optimizer):
     optimizer: Optimizer
 
     @property
-    def kind(self) -> type:
+    def kind(self) -> object:
         return self.optimizer.kind
+
+    def phases(self) -> tuple[Optimizer, ...]:
+        rules = self.optimizer.phases()
+        around = {id(rule): replace(self, optimizer=rule) for rule in rules}  # type: ignore[type-var]  # dataclasses all
+        return tuple(around[id(rule)] for rule in rules)
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         return self.optimizer.slots(params)

@@ -13,7 +13,7 @@ from portnn.errors import ConfigError
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "ProgressBar"]
+__all__ = ["Callback", "EarlyStopping", "ProgressBar", "ReduceOnPlateau"]
 
 
 class Callback:
@@ -32,7 +32,43 @@ class Callback:
         """After the last step of a call of ``fit``, also when an error ends it."""
 
 
-class EarlyStopping(Callback):
+class _Watch(Callback):
+    """Acts when a measure has not become better for some epochs."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float, larger_is_better: bool) -> None:
+        self.monitor = monitor
+        self.patience = check_count("patience", patience)
+        self.min_delta = check_number("min_delta", min_delta, 0)
+        self.larger_is_better = larger_is_better
+        self.best, self.best_epoch = math.inf, 0
+        self._waiting_since = 0
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+        self.best, self.best_epoch = -math.inf if self.larger_is_better else math.inf, trainer.epoch
+        self._waiting_since = trainer.epoch
+
+    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+        if self.monitor not in record:
+            raise ConfigError(
+                f"{type(self).__name__} watches {self.monitor!r}, and the history has {', '.join(record)}"
+            )
+        value = record[self.monitor]
+        gain = value - self.best if self.larger_is_better else self.best - value
+        if gain > self.min_delta:
+            self.best, self.best_epoch, self._waiting_since = value, trainer.epoch, trainer.epoch
+            self._better(trainer)
+        elif trainer.epoch - self._waiting_since >= self.patience:
+            self._waiting_since = trainer.epoch
+            self._no_better(trainer)
+
+    def _better(self, trainer: Trainer) -> None:
+        """After an epoch that was the best so far."""
+
+    def _no_better(self, trainer: Trainer) -> None:
+        """After ``patience`` epochs in a row that were not."""
+
+
+class EarlyStopping(_Watch):
     """Ends the run when a measure has not become better for some epochs, and goes back to the best parameters.
 
     Parameters
@@ -40,7 +76,7 @@ class EarlyStopping(Callback):
     monitor : str, default "val_loss"
         A column of the history.
     patience : int, default 5
-        How many epochs in a row may pass without a better value.
+        After how many epochs in a row without a better value the run ends.
     min_delta : float, default 0.0
         What counts as better: by more than this, >= 0.
     larger_is_better : bool, default False
@@ -63,34 +99,66 @@ class EarlyStopping(Callback):
         larger_is_better: bool = False,
         restore_best: bool = True,
     ) -> None:
-        self.monitor = monitor
-        self.patience = check_count("patience", patience)
-        self.min_delta = check_number("min_delta", min_delta, 0)
-        self.larger_is_better = larger_is_better
+        super().__init__(monitor, patience, min_delta, larger_is_better)
         self.restore_best = restore_best
-        self.best, self.best_epoch = math.inf, 0
         self._kept: Any = None
 
     def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
-        self.best, self.best_epoch, self._kept = -math.inf if self.larger_is_better else math.inf, trainer.epoch, None
+        super().on_fit_begin(trainer, epochs, steps_per_epoch)
+        self._kept = None
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        if self.monitor not in record:
-            raise ConfigError(f"EarlyStopping watches {self.monitor!r}, and the history has {', '.join(record)}")
-        value, net = record[self.monitor], trainer.network
-        gain = value - self.best if self.larger_is_better else self.best - value
-        if gain > self.min_delta:
-            self.best, self.best_epoch = value, trainer.epoch
-            if self.restore_best:
-                # Copied: the next steps overwrite what these trees hold.
-                self._kept = tree.map(net.backend.copy, {"params": net.params, "state": net.state})
-        elif trainer.epoch - self.best_epoch >= self.patience:
-            trainer.stop()
+    def _better(self, trainer: Trainer) -> None:
+        if self.restore_best:
+            net = trainer.network
+            # Copied: the next steps overwrite what these trees hold.
+            self._kept = tree.map(net.backend.copy, {"params": net.params, "state": net.state})
+
+    def _no_better(self, trainer: Trainer) -> None:
+        trainer.stop()
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self._kept is not None:
             trainer.network.params, trainer.network.state = self._kept["params"], self._kept["state"]
             self._kept = None
+
+
+class ReduceOnPlateau(_Watch):
+    """Lowers the learning rate when a measure has not become better for some epochs.
+
+    It multiplies ``trainer.lr_factor``, and so goes with every optimizer and schedule; the history's ``lr`` shows it.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A column of the history.
+    factor : float, default 0.1
+        What the rate is multiplied by, in (0, 1).
+    patience : int, default 5
+        After how many epochs in a row without a better value (torch counts one less). Then the count starts anew.
+    min_delta : float, default 0.0
+        What counts as better: by more than this, >= 0.
+    larger_is_better : bool, default False
+        As for an accuracy.
+    lowest : float, default 0.0
+        The factor on the optimizer's rate does not fall below this, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        larger_is_better: bool = False,
+        lowest: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, patience, min_delta, larger_is_better)
+        self.factor = check_number("factor", factor, 0, 1, open_low=True)
+        self.lowest = check_number("lowest", lowest, 0, 1)
+
+    def _no_better(self, trainer: Trainer) -> None:
+        trainer.lr_factor = max(trainer.lr_factor * self.factor, self.lowest)
 
 
 class ProgressBar(Callback):

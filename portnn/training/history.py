@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 __all__ = ["History"]
@@ -9,16 +10,19 @@ __all__ = ["History"]
 
 @dataclass
 class History:
-    """One record an epoch; ``history["loss"]`` is the column of that name.
+    """One record an epoch; ``history["loss"]`` is the column of that name, NaN where an epoch has no such number.
 
     Attributes
     ----------
     records : list of dict
         Each has ``epoch`` (from 1), ``loss`` (of the batches in training mode, each counted by its number of
-        examples), ``seconds`` and ``samples_per_second`` (of the training steps alone), and ``val_loss`` and
-        ``val_<metric>`` where there is validation data.
+        examples), ``seconds`` and ``samples_per_second`` (of the training steps alone), ``lr`` (of the last step), and
+        ``val_loss`` and ``val_<metric>`` where there is validation data.
     stopped : bool
-        Whether the latest call ended before its last epoch.
+        Whether the latest call was stopped before its last epoch.
+    message : str
+        Why the latest run of a full-batch method ended. Such runs also record ``evaluations`` of the loss, and no
+        ``lr``.
 
     Examples
     --------
@@ -29,9 +33,12 @@ class History:
 
     records: list[dict[str, float]] = field(default_factory=list)
     stopped: bool = False
+    message: str = ""
 
     def __getitem__(self, column: str) -> list[float]:
-        return [record[column] for record in self.records]
+        if not any(column in record for record in self.records):
+            raise KeyError(column)
+        return [record.get(column, math.nan) for record in self.records]
 
     def __len__(self) -> int:
         return len(self.records)

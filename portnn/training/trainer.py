@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,8 +30,9 @@ from portnn.errors import ConfigError, DivergenceError, ShapeError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
-from portnn.optim import Optimizer
+from portnn.optim import FullBatch, Optimizer
 from portnn.random import Stream, as_stream
+from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.history import History
 from portnn.training.interrupts import between_steps
@@ -53,7 +55,7 @@ class Trainer:
     ----------
     network : Network
     loss : Loss
-    optimizer : Optimizer
+    optimizer : Optimizer or FullBatch
     metrics : mapping of str to callable, optional
         ``metric(prediction, target) -> 0-d array``, measured on validation data; see `portnn.metrics`.
     callbacks : iterable of Callback, default ()
@@ -65,6 +67,8 @@ class Trainer:
     ----------
     epoch, step : int
         How many epochs and steps have been done in all calls.
+    lr_factor : float
+        What the optimizer's learning rate is multiplied by; 1 until a callback such as `ReduceOnPlateau` changes it.
     history : History
         Of all calls of `fit`.
     loss, optimizer
@@ -92,7 +96,7 @@ class Trainer:
         self,
         network: Network,
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: Optimizer | FullBatch,
         *,
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Iterable[Callback] = (),
@@ -105,12 +109,13 @@ class Trainer:
         self.callbacks = tuple(callbacks)
         check_type(self, "network", Network)
         check_type(self, "loss", Loss)
-        check_type(self, "optimizer", Optimizer)
+        check_type(self, "optimizer", Optimizer, FullBatch)
         if "loss" in self.metrics:
             raise ConfigError('no metric can be called "loss": that is the name of the loss itself')
         self.rng = as_stream(rng)
         self.epoch = 0
         self.step = 0
+        self.lr_factor = 1.0
         self.history = History()
         self._stop = False
         #: The trees that our own steps made, and that they may therefore overwrite.
@@ -119,8 +124,9 @@ class Trainer:
         #: How many steps the slots have seen.
         self._optimizer_step = 0
         self._slots: tuple[Tree, ...] = ()
-        self._slots_of: type | None = None
-        self._compiled: Callable[..., Any] | None = None
+        self._slots_of: object = None
+        #: The steps that take turns, with their optimizers.
+        self._steps: list[tuple[Optimizer, Callable[..., Any]]] = []
         self._compiled_for: Any = None
 
     def fit(
@@ -129,7 +135,7 @@ class Trainer:
         y: Array,
         *,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         validation_data: tuple[Array, Array] | None = None,
         sample_weight: Array | None = None,
     ) -> History:
@@ -142,8 +148,11 @@ class Trainer:
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
         epochs : int, default 1
-        batch_size : int, default 32
-            The last batch of an epoch may be smaller; a size above n means one batch.
+            With a full-batch method: the largest number of iterations.
+        batch_size : int, optional
+            Default 32. The last batch of an epoch may be smaller; a size above n means one batch. With a full-batch
+            method, how many examples go through the network at once, default 1024: it bounds the memory, and the
+            result is that of all examples together (but for BatchNorm, which sees such a batch).
         validation_data : (x, y), optional
             Measured after every epoch.
         sample_weight : array, shape (n,), optional
@@ -169,35 +178,49 @@ class Trainer:
             interruptible = stack.enter_context(between_steps())
             data = self._enter(x, y, sample_weight)
             n = data[0].shape[0]
-            size = check_batch_size(batch_size, n)
+            whole = isinstance(self.optimizer, FullBatch)
+            size = check_batch_size((1024 if whole else 32) if batch_size is None else batch_size, n)
             validation = None
             if validation_data is not None:
                 validation = self._enter(*_pair(validation_data), None, "validation ")
             if n % size == 1 or size == 1:
                 self._try_single_example(data)
-            self._prepare()
+            self._own_trees()
             for callback in self.callbacks:
                 stack.callback(callback.on_fit_end, self)
-                callback.on_fit_begin(self, epochs, math.ceil(n / size))
+                callback.on_fit_begin(self, epochs, 1 if whole else math.ceil(n / size))
             stack.callback(lambda: setattr(self.history, "stopped", self.epoch < last))
+            if whole:
+                end = functools.partial(self._end_epoch, validation)
+                self.history.message = full_batch.minimize(self, data, epochs, size, interruptible, end)
+                last = last if self._stop else self.epoch  # it may be done before its last iteration
+                return self.history
+            self._prepare_steps()
             while self.epoch < last and not self._stop:
                 record = self._train_epoch(data, size, interruptible)
                 if record is None:
                     break
-                if validation is not None:
-                    record |= {f"val_{name}": value for name, value in self._measure(*validation[:2]).items()}
-                self.epoch += 1
-                self.history.records.append(record)
-                for callback in self.callbacks:
-                    callback.on_epoch_end(self, record)
+                self._end_epoch(validation, record)
         return self.history
+
+    def _end_epoch(self, validation: Data | None, record: dict[str, float]) -> None:
+        if validation is not None:
+            record |= {f"val_{name}": value for name, value in self._measure(*validation[:2]).items()}
+        self._own_params, self._own_state = self.network.params, self.network.state
+        self.epoch += 1
+        self.history.records.append(record)
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, record)
 
     def partial_fit(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> float:
         """One step on one batch, for online learning: the loss before the step. Arguments and errors as in `fit`."""
         backend = self.network.backend
         with backend.context(), between_steps():
+            if isinstance(self.optimizer, FullBatch):
+                raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
             data = self._enter(x, y, sample_weight)
-            self._prepare()
+            self._own_trees()
+            self._prepare_steps()
             (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
             self._refuse_divergence([loss])
         return loss
@@ -210,6 +233,11 @@ class Trainer:
     def stop(self) -> None:
         """Ask `fit` to end after the current step, or the next one before its first; for signal handlers, too."""
         self._stop = True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called, and has not ended the run yet."""
+        return self._stop
 
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
@@ -234,32 +262,39 @@ class Trainer:
         row = take_rows(data[0], backend.asarray([0]), backend.dtype(net.dtype))
         net.layer.forward(net.params, net.state, row, train=True, rng=self.rng.child("noise"))
 
-    def _prepare(self) -> None:
-        """Make what the steps may overwrite our own, and compile the step if something of it has changed."""
+    def _own_trees(self) -> None:
+        """Make what the steps may overwrite our own."""
         net = self.network
         if net.params is not self._own_params:
             net.params = tree.map(net.backend.copy, net.params)
         if net.state is not self._own_state:
             net.state = tree.map(net.backend.copy, net.state)
-        if self._slots_of is not self.optimizer.kind:
-            self._slots, self._slots_of = self.optimizer.slots(net.params), self.optimizer.kind
-            self._optimizer_step = 0
-        parts = (net.layer, self.loss, self.optimizer)
-        if self._compiled is None or self._compiled_for != parts:
-            # A new function each time: a compiler keeps what it made for an old one.
-            self._compiled, self._compiled_for = net.backend.compile(_training_step(net, *parts[1:], self.rng)), parts
+
+    def _prepare_steps(self) -> None:
+        """Make the slots, and compile the steps, unless those at hand fit."""
+        net, optimizer = self.network, self.optimizer
+        assert isinstance(optimizer, Optimizer)
+        if self._slots_of != optimizer.kind:
+            self._slots, self._slots_of, self._optimizer_step = optimizer.slots(net.params), optimizer.kind, 0
+        parts = (net.layer, self.loss, optimizer)
+        if self._compiled_for != parts:
+            rules = optimizer.phases()
+            # New functions each time: a compiler keeps what it made for an old one.
+            compiled = {id(r): net.backend.compile(_training_step(net, self.loss, r, self.rng)) for r in rules}
+            self._steps, self._compiled_for = [(rule, compiled[id(rule)]) for rule in rules], parts
 
     def _run_step(self, data: Data, index: Array) -> Array:
         net = self.network
-        assert self._compiled is not None
-        hyper = {"step": self.step + 1, "optimizer": self.optimizer.hyper(self._optimizer_step + 1)}
-        net.params, net.state, self._slots, loss = self._compiled(
-            net.params, net.state, self._slots, (*data, index), hyper
-        )
+        rule, step = self._steps[self._optimizer_step % len(self._steps)]
+        hyper = {"step": self.step + 1, "optimizer": self._scaled(rule.hyper(self._optimizer_step + 1))}
+        net.params, net.state, self._slots, loss = step(net.params, net.state, self._slots, (*data, index), hyper)
         self._own_params, self._own_state = net.params, net.state
         self.step += 1
         self._optimizer_step += 1
         return loss
+
+    def _scaled(self, hyper: dict[str, float]) -> dict[str, float]:
+        return hyper | {"lr": hyper["lr"] * self.lr_factor} if "lr" in hyper else hyper
 
     def _train_epoch(self, data: Data, size: int, interruptible: Callable[[], None]) -> dict[str, float] | None:
         """The record of an epoch; None if it was stopped before its end."""
@@ -284,7 +319,10 @@ class Trainer:
                 return None
         seconds = time.perf_counter() - begin
         self._refuse_bad_parameters()
-        return {"epoch": self.epoch + 1, "loss": total / n, "seconds": seconds, "samples_per_second": n / seconds}
+        record = {"epoch": self.epoch + 1, "loss": total / n, "seconds": seconds, "samples_per_second": n / seconds}
+        assert isinstance(self.optimizer, Optimizer)
+        hyper = self._scaled(self.optimizer.hyper(self._optimizer_step))
+        return record | ({"lr": hyper["lr"]} if "lr" in hyper else {})
 
     def _refuse_divergence(self, losses: list[float]) -> None:
         """Raise if one of the losses of the latest steps is not finite."""

@@ -1,0 +1,169 @@
+"""Training with methods that need the loss of all examples: SciPy minimizes, the backend evaluates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from portnn import tree
+from portnn._typing import Array, Tree
+from portnn.data.batches import batches
+from portnn.errors import ConfigError, DivergenceError
+from portnn.functional import take_rows
+from portnn.optim import FullBatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from portnn.training.trainer import Trainer
+
+__all__ = ["minimize"]
+
+Vector: TypeAlias = "NDArray[np.float64]"
+
+#: Largest memory that the matrices of a method may take, in bytes.
+_MATRIX_LIMIT = 2**32
+
+
+class _Stopped(Exception):
+    """Ends SciPy's run from within an evaluation."""
+
+
+class _Objective:
+    """The loss of all examples, and its gradient, as functions of one host vector of all parameters."""
+
+    def __init__(self, trainer: Trainer, data: tuple[Any, ...], size: int, between: Callable[[], None]) -> None:
+        net = trainer.network
+        self._trainer, self._data, self._between, self._backend = trainer, data, between, net.backend
+        self._method: Any = trainer.optimizer
+        self._batches = [net.backend.asarray(index) for index in batches(data[0].shape[0], size)]
+        self._add = net.backend.compile(_adding_step(trainer))
+        self.state = net.state
+        self.loss, self.evaluations = math.nan, 0
+
+    def vector(self, params: Tree) -> Vector:
+        """Parameters, or their gradients, one after the other."""
+        return np.concatenate([self._backend.to_numpy(a).reshape(-1) for a in tree.leaves(params)], dtype=np.float64)
+
+    def params(self, vector: Vector) -> Tree:
+        """The inverse of `vector`."""
+        net = self._trainer.network
+        like = tree.flatten(net.params)
+        ends = np.cumsum([math.prod(leaf.shape) for leaf in like.values()])
+        pieces = np.split(vector.astype(net.dtype), ends[:-1])
+        flat = {
+            path: self._backend.asarray(piece.reshape(leaf.shape).copy())
+            for (path, leaf), piece in zip(like.items(), pieces, strict=True)
+        }
+        return tree.unflatten(net.params, flat)
+
+    def __call__(self, vector: Vector) -> tuple[float, Vector]:
+        backend, net = self._backend, self._trainer.network
+        params, xp = self.params(vector), self._backend.xp
+        total = tree.map(lambda p: array_namespace(p).zeros_like(p), params)
+        zero = backend.asarray(0.0, net.dtype)
+        sums, state = (backend.copy(zero), backend.copy(zero)), tree.map(backend.copy, net.state)
+        for index in self._batches:
+            total, sums, state = self._add(total, sums, state, params, (*self._data, index))
+        loss_sum, weight = backend.to_floats(list(sums))
+        self._between()
+        if self._trainer.stopping:
+            raise _Stopped
+        self.state, self.loss = state, loss_sum / weight
+        self.evaluations += 1
+        value, gradient = self.loss, self.vector(total) / weight
+        if self._method.penalty is not None:
+            zeros = tree.map(xp.zeros_like, params)
+            gradient += self.vector(self._method.penalty.transform(params, zeros))
+            value += sum(backend.to_floats(self._method.penalty.terms(params)))
+        if not math.isfinite(value) or not np.isfinite(gradient).all():
+            raise DivergenceError(
+                f"the loss is {value} within iteration {self._trainer.epoch + 1}, or its gradient is not finite: "
+                "scale the inputs, or begin with smaller weights"
+            )
+        return value, gradient
+
+
+def _adding_step(trainer: Trainer) -> Callable[..., Any]:
+    """Adds the loss and the gradients of a batch to the sums so far, which are given up."""
+    net, loss = trainer.network, trainer.loss
+    layer, dtype = net.layer, net.backend.dtype(net.dtype)
+    # The same draws at every evaluation: the line search needs a function.
+    noise = trainer.rng.child("noise").at(trainer.step + 1)
+
+    def add(total: Tree, sums: tuple[Array, Array], state: Tree, params: Tree, batch: tuple[Any, ...]) -> Any:
+        x, y, all_weights, index = batch
+        xp = array_namespace(y)
+        rows, target = take_rows(x, index, dtype), xp.take(y, index, axis=0)
+        weight = None if all_weights is None else xp.take(all_weights, index)
+        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise)
+        value, loss_backward = loss(prediction, target, weight)
+        _, here = loss.totals(prediction, target, weight)
+        _, grads = backward(loss_backward(here), input_grad=False)
+        return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
+
+    return add
+
+
+def minimize(
+    trainer: Trainer,
+    data: tuple[Any, ...],
+    iterations: int,
+    size: int,
+    between: Callable[[], None],
+    end_epoch: Callable[[dict[str, float]], None],
+) -> str:
+    """Run the trainer's full-batch method for some iterations at most; returns why it ended, in SciPy's words.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its network has the parameters of the latest complete iteration at any time.
+    data : examples, targets, weights (or None), on the device
+    iterations : int
+    size : int
+        How many examples go through the network at once.
+    between : callable
+        Called after every evaluation; may raise.
+    end_epoch : callable
+        Called with the record of every iteration.
+    """
+    from scipy.optimize import minimize as scipy_minimize
+
+    method, net = trainer.optimizer, trainer.network
+    assert isinstance(method, FullBatch)
+    name, n, needed = type(method).__name__, net.parameter_count, method.matrices * 8 * net.parameter_count**2
+    if needed > _MATRIX_LIMIT:
+        raise ConfigError(f"{name} needs {needed / 2**30:,.0f} GiB for {n:,} parameters: take LBFGS")
+    objective = _Objective(trainer, data, size, between)
+    clock = time.perf_counter()
+
+    def iteration(xk: Vector) -> None:
+        nonlocal clock
+        net.params, net.state = objective.params(xk), objective.state
+        trainer.step += 1
+        seconds, clock = time.perf_counter() - clock, time.perf_counter()
+        rate = objective.evaluations * data[0].shape[0] / seconds
+        record = {"epoch": trainer.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}
+        end_epoch(record | {"evaluations": objective.evaluations})
+        objective.evaluations = 0
+        if trainer.stopping:
+            raise StopIteration
+
+    try:
+        result = scipy_minimize(
+            objective,
+            objective.vector(net.params),
+            jac=True,
+            method=method.method,
+            callback=iteration,
+            options=method.options() | {"maxiter": iterations},
+        )
+    except _Stopped:
+        return "stopped"
+    return str(result.message)
