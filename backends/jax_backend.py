@@ -11,8 +11,6 @@ from portnn.backend import Backend, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
-from .erf_kernels import erf_kernel
-
 
 class JaxBackend(Backend):
     """Arrays of JAX. float64 and int64 exist only where the user turned ``jax_enable_x64`` on."""
@@ -59,7 +57,9 @@ class JaxBackend(Backend):
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
-        return {"erf": erf_kernel("jax.scipy.special")}
+        from .jax_kernels import KERNELS
+
+        return KERNELS
 
     def owns(self, array: Any) -> bool:
         if isinstance(array, self._jax.core.Tracer):  # under jit there are no devices yet

@@ -7,7 +7,6 @@ against 250 us, its backward 27 us against 240 us (``np.where`` copies element b
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -66,6 +65,5 @@ def _is_ours(array: Any) -> bool:
 KERNELS = {
     "relu": Kernel(_relu, dtypes=_FLOATS),
     "adam": Kernel(_adam, dtypes=_FLOATS, layout=_is_ours),
+    "erf": erf_kernel("scipy.special"),
 }
-if find_spec("scipy"):  # it comes with scikit-learn, but not with portnn
-    KERNELS["erf"] = erf_kernel("scipy.special")

@@ -11,8 +11,6 @@ from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
-from .erf_kernels import erf_kernel
-
 
 class TorchBackend(Backend):
     """Tensors of torch. They never require gradients: portnn brings its own."""
@@ -42,7 +40,9 @@ class TorchBackend(Backend):
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
-        return {"erf": erf_kernel("torch.special")}
+        from .torch_kernels import KERNELS
+
+        return KERNELS
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._torch.Tensor) and array.device == self._device

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,18 @@ class FunctionCase:
     batched: tuple[bool, ...] = (True,)
     #: Whether each example has a result of its own.
     by_example: bool = True
+    #: Keywords of every call.
+    options: dict[str, Any] = field(default_factory=dict)
+    #: A number of examples that is more than a twin may take at once.
+    many: int = 70_001
+
+    @property
+    def call(self) -> Any:
+        return functools.partial(self.function, **self.options)
+
+    @property
+    def call_portable(self) -> Any:
+        return functools.partial(self.function.portable, **self.options)
 
     def arguments(self, n: int, seed: int = 0) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         rng = np.random.default_rng(seed)
@@ -61,6 +75,26 @@ def counts(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
     return lambda rng, n: (rng.poisson(3.0, size=(n, *shape)).astype(float),)
 
 
+def conv(kernel: tuple[int, ...], outputs: int | None = None) -> Callable[[Rng, int], tuple[Any, ...]]:
+    """Images of three channels, a kernel, and biases."""
+    return lambda rng, n: (
+        rng.normal(size=(n, 5, 6, 3)),
+        rng.normal(size=kernel),
+        rng.normal(size=kernel[3] if outputs is None else outputs),
+    )
+
+
+def apart(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    """Values of which no two are close, so that the largest of some stays the largest."""
+    return lambda rng, n: (0.1 * rng.permutation(n * math.prod(shape)).reshape(n, *shape),)
+
+
+def images(function: Any, make: Callable[[Rng, int], tuple[Any, ...]], **options: Any) -> FunctionCase:
+    """A function of images, and perhaps a kernel and biases."""
+    batched = (True, False, False) if "conv" in function.__name__ else (True,)
+    return FunctionCase(function, make, batched=batched, options=options, many=40)
+
+
 FUNCTIONS = {
     "affine": FunctionCase(
         functional.affine,
@@ -78,6 +112,26 @@ FUNCTIONS = {
         lambda rng, n: (rng.normal(2.0, 3.0, size=(n, 2, 4)), rng.normal(size=4), rng.normal(size=4)),
         batched=(True, False, False),
     ),
+    "conv2d": images(functional.conv2d, conv((2, 3, 3, 4))),
+    "conv2d-strided": images(
+        functional.conv2d, conv((3, 2, 3, 2)), stride=(2, 3), padding=((1, 0), (2, 1)), dilation=(1, 2)
+    ),
+    "conv2d-groups": images(functional.conv2d, conv((3, 3, 1, 6)), padding="same", groups=3, memory=1),
+    "conv_transpose2d": images(functional.conv_transpose2d, conv((3, 3, 4, 3), outputs=4), stride=2, padding=1),
+    "conv_transpose2d-groups": images(
+        functional.conv_transpose2d, conv((2, 3, 2, 3), outputs=6), stride=(2, 1), padding="same", groups=3
+    ),
+    "max_pool2d": images(functional.max_pool2d, apart(4, 6, 3)),
+    "max_pool2d-overlapping": images(functional.max_pool2d, apart(5, 6, 3), size=3, stride=2, padding=1),
+    "average_pool2d": images(functional.average_pool2d, normal(5, 6, 3)),
+    "average_pool2d-overlapping": images(
+        functional.average_pool2d, normal(5, 6, 3), size=(3, 2), stride=(2, 1), padding="same"
+    ),
+    "global_average_pool": images(functional.global_average_pool, normal(3, 4, 2)),
+    "reshape": FunctionCase(functional.reshape, normal(2, 3), options={"shape": (3, 2)}),
+    "flatten": FunctionCase(functional.flatten, normal(2, 3)),
+    "channels_last": FunctionCase(functional.channels_last, normal(2, 3, 4)),
+    "pad": FunctionCase(functional.pad, normal(2, 3, 1), options={"padding": ((1, 0), (2, 3))}),
     "erf": FunctionCase(functional.erf, normal(5)),
     "identity": FunctionCase(functional.identity, normal(2, 3)),
     "relu": FunctionCase(functional.relu, away_from_zero(5)),
@@ -124,11 +178,25 @@ LAYERS = {
     "Affine": LayerCase(nn.Affine(3), (4,)),
     "Flatten": LayerCase(nn.Flatten(), (2, 3)),
     "Flatten-scalar": LayerCase(nn.Flatten(), ()),
+    "Conv2D": LayerCase(nn.Conv2D(4), (5, 6, 3)),
+    "Conv2D-strided": LayerCase(nn.Conv2D(6, (2, 3), stride=2, padding=(1, 0), groups=3), (5, 6, 3)),
+    "ConvTranspose2D": LayerCase(nn.ConvTranspose2D(4, stride=2), (3, 4, 2)),
+    "ConvTranspose2D-valid": LayerCase(nn.ConvTranspose2D(4, stride=2, padding="valid", groups=2), (3, 4, 2)),
+    "MaxPool2D": LayerCase(nn.MaxPool2D(), (5, 6, 3)),
+    "AveragePool2D": LayerCase(nn.AveragePool2D(3, stride=2, padding="same"), (5, 6, 3)),
+    "GlobalAveragePool": LayerCase(nn.GlobalAveragePool(), (5, 6, 3)),
+    "Reshape": LayerCase(nn.Reshape((3, 2, 1)), (2, 3)),
+    "ChannelsLast": LayerCase(nn.ChannelsLast(), (3, 5, 6)),
+    "Residual": LayerCase(nn.Residual(nn.Sequential([nn.Affine(4), nn.Tanh(), nn.Dropout(0.2)])), (4,)),
+    "Residual-shortcut": LayerCase(
+        nn.Residual(nn.Sequential([nn.Conv2D(4, stride=2), nn.BatchNorm()]), nn.Conv2D(4, 1, stride=2)), (4, 6, 3)
+    ),
     "BatchNorm": LayerCase(nn.BatchNorm(), (4,)),
     "BatchNorm-images": LayerCase(nn.BatchNorm(decay=0.5), (2, 3, 4)),
     "LayerNorm": LayerCase(nn.LayerNorm(), (2, 4)),
     "Dropout": LayerCase(nn.Dropout(0.4), (2, 4)),
     "Dropout-predict": LayerCase(nn.Dropout(0.4, scale="predict"), (4,)),
+    "ChannelDropout": LayerCase(nn.ChannelDropout(0.4), (3, 2, 4)),
     "GaussianNoise": LayerCase(nn.GaussianNoise(0.3), (4,)),
     "Frozen": LayerCase(nn.Frozen(MLP), (2, 2)),
     "Frozen-inside": LayerCase(nn.Sequential([nn.Affine(3), nn.Frozen(nn.BatchNorm()), nn.Affine(2)]), (4,)),

@@ -19,7 +19,7 @@ all_functions = pytest.mark.parametrize("case", FUNCTIONS.values(), ids=FUNCTION
 def run(case: FunctionCase, backend: Backend, dtype: str, n: int = 5):
     """Value, gradients (a tuple) and pullback on a backend, for a fixed random gradient of the value."""
     args, fixed = (put(backend, part, dtype) for part in case.arguments(n))
-    y, backward = case.function(*args, *fixed)
+    y, backward = case.call(*args, *fixed)
     dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), dtype)
     grads = backward(dy)
     return y, grads if isinstance(grads, tuple) else (grads,), backward, dy
@@ -28,7 +28,7 @@ def run(case: FunctionCase, backend: Backend, dtype: str, n: int = 5):
 @all_functions
 def test_gradient_is_the_derivative(case, backend64):
     args, fixed = (put(backend64, part, "float64") for part in case.arguments(4))
-    gradcheck(lambda *a: case.function(*a, *fixed), *args)
+    gradcheck(lambda *a: case.call(*a, *fixed), *args)
 
 
 @all_functions
@@ -56,7 +56,7 @@ def test_backward_twice_and_nothing_is_changed(case, backend):
     args, fixed = (put(backend, part, "float32") for part in case.arguments(5))
     before = get(backend, (args, fixed))
     before = tuple(tuple(np.array(a) for a in part) for part in before)
-    y, backward = case.function(*args, *fixed)
+    y, backward = case.call(*args, *fixed)
     y_before = np.array(get(backend, y))
     dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), "float32")
     dy_before = np.array(get(backend, dy))
@@ -75,10 +75,10 @@ each_example = pytest.mark.parametrize("case", by_example.values(), ids=by_examp
 @each_example
 def test_batch_equals_one_by_one(case, backend64):
     args, fixed = (put(backend64, part, "float64") for part in case.arguments(3))
-    whole = get(backend64, case.function(*args, *fixed)[0])
+    whole = get(backend64, case.call(*args, *fixed)[0])
     for i in range(3):
         row = tuple(a[i : i + 1, ...] if b else a for a, b in zip(args, case.batched, strict=True))
-        y, _ = case.function(*row, *(f[i : i + 1, ...] for f in fixed))
+        y, _ = case.call(*row, *(f[i : i + 1, ...] for f in fixed))
         assert_close(get(backend64, y), whole[i : i + 1], "float64")
 
 
@@ -95,12 +95,12 @@ def test_under_jax_jit(case):
     jax = pytest.importorskip("jax")
 
     def both(args, fixed, dy):
-        y, backward = case.function(*args, *fixed)
+        y, backward = case.call(*args, *fixed)
         return y, backward(dy)
 
     backend = get_backend("jax")
     args, fixed = (put(backend, part, "float32") for part in case.arguments(5))
-    y, _ = case.function(*args, *fixed)
+    y, _ = case.call(*args, *fixed)
     dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), "float32")
     assert_close(get(backend, jax.jit(both)(args, fixed, dy)), get(backend, both(args, fixed, dy)), "float32")
 

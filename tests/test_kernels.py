@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from families import FUNCTIONS, NOT_DIFFERENTIABLE, OPTIMIZERS
+from families import FUNCTIONS, NOT_DIFFERENTIABLE, OPTIMIZERS, FunctionCase
 from helpers import assert_close, put
 from lanes import USABLE, open_lane
 
@@ -16,7 +16,9 @@ from portnn.errors import KernelError
 from portnn.kernels import Kernel
 
 #: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
-CASES = {case.function.__name__: case for case in reversed(FUNCTIONS.values())}
+CASES: dict[str, list[FunctionCase]] = {}
+for case in FUNCTIONS.values():
+    CASES.setdefault(case.function.__name__, []).append(case)
 RULES = {opt.rule.__name__: opt for opt in OPTIMIZERS.values() if isinstance(opt, optim.UpdateRule)}
 
 
@@ -53,14 +55,14 @@ def layouts(backend, args):
 
 
 def compare_differentiable(backend, name, dtype, n):
-    case = CASES[name]
-    arguments, fixed = (put(backend, part, dtype) for part in case.arguments(n))
-    for args in layouts(backend, arguments):
-        y, backward = case.function(*args, *fixed)
-        y_portable, backward_portable = case.function.portable(*args, *fixed)
-        dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), dtype)
-        for gradient in (dy, put(backend, np.zeros(tuple(y.shape)), dtype)):
-            assert_same(backend, dtype, (y, backward(gradient)), (y_portable, backward_portable(gradient)))
+    for case in CASES[name]:
+        arguments, fixed = (put(backend, part, dtype) for part in case.arguments(min(n, case.many)))
+        for args in layouts(backend, arguments):
+            y, backward = case.call(*args, *fixed)
+            y_portable, backward_portable = case.call_portable(*args, *fixed)
+            dy = put(backend, np.random.default_rng(1).normal(size=tuple(y.shape)), dtype)
+            for gradient in (dy, put(backend, np.zeros(tuple(y.shape)), dtype)):
+                assert_same(backend, dtype, (y, backward(gradient)), (y_portable, backward_portable(gradient)))
 
 
 def compare_rule(backend, name, dtype, n):

@@ -23,6 +23,7 @@ from portnn.functional.activations import (
     step,
     tanh,
 )
+from portnn.functional.convolution import conv2d, conv_transpose2d
 from portnn.functional.linear import affine
 from portnn.functional.losses import (
     absolute_error,
@@ -36,18 +37,26 @@ from portnn.functional.losses import (
     squared_error,
 )
 from portnn.functional.normalization import batch_norm, layer_norm
+from portnn.functional.pooling import average_pool2d, global_average_pool, max_pool2d
 from portnn.functional.rows import as_float, take_rows
+from portnn.functional.shapes import channels_last, flatten, pad, reshape
 from portnn.functional.special import erf
 
 __all__ = [
     "absolute_error",
     "affine",
     "as_float",
+    "average_pool2d",
     "batch_norm",
+    "channels_last",
+    "conv2d",
+    "conv_transpose2d",
     "elu",
     "erf",
+    "flatten",
     "gelu",
     "gelu_tanh",
+    "global_average_pool",
     "half_squared_error",
     "hard_sigmoid",
     "hard_swish",
@@ -57,9 +66,12 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "max_pool2d",
     "negative_log_likelihood",
+    "pad",
     "poisson",
     "relu",
+    "reshape",
     "selu",
     "sigmoid",
     "sigmoid_cross_entropy",

@@ -20,8 +20,8 @@ from portnn.nn.activations import (
 )
 from portnn.nn.affine import Affine
 from portnn.nn.config import from_config, to_config
+from portnn.nn.convolution import Conv2D, ConvTranspose2D
 from portnn.nn.ensemble import Ensemble
-from portnn.nn.flatten import Flatten
 from portnn.nn.frozen import Frozen
 from portnn.nn.initializers import (
     Constant,
@@ -39,15 +39,23 @@ from portnn.nn.initializers import (
 )
 from portnn.nn.layer import Layer, Parameterless
 from portnn.nn.network import Network
-from portnn.nn.noise import Dropout, GaussianNoise
+from portnn.nn.noise import ChannelDropout, Dropout, GaussianNoise
 from portnn.nn.normalization import BatchNorm, LayerNorm
+from portnn.nn.pooling import AveragePool2D, GlobalAveragePool, MaxPool2D
+from portnn.nn.residual import Residual
 from portnn.nn.sequential import Sequential
+from portnn.nn.shapes import ChannelsLast, Flatten, Reshape
 from portnn.nn.trace import LayerTrace, trace
 
 __all__ = [
     "Affine",
+    "AveragePool2D",
     "BatchNorm",
+    "ChannelDropout",
+    "ChannelsLast",
     "Constant",
+    "Conv2D",
+    "ConvTranspose2D",
     "Dropout",
     "ELU",
     "Ensemble",
@@ -56,6 +64,7 @@ __all__ = [
     "GELU",
     "GELUTanh",
     "GaussianNoise",
+    "GlobalAveragePool",
     "GlorotNormal",
     "GlorotUniform",
     "HardSigmoid",
@@ -71,11 +80,14 @@ __all__ = [
     "LeCunUniform",
     "LeakyReLU",
     "LogSoftmax",
+    "MaxPool2D",
     "Network",
     "Normal",
     "Orthogonal",
     "Parameterless",
     "ReLU",
+    "Reshape",
+    "Residual",
     "SELU",
     "Sequential",
     "SiLU",

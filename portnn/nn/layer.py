@@ -53,7 +53,7 @@ class Layer(ABC):
 
 
 class Parameterless(Layer):
-    """A layer around one function of `portnn.functional` that keeps the shape and has nothing to train.
+    """A layer around one function of `portnn.functional`, with nothing to train.
 
     Attributes
     ----------
@@ -63,8 +63,12 @@ class Parameterless(Layer):
 
     function: ClassVar[Any]
 
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of one output; that of the input, unless a layer says otherwise. Raises as `init`."""
+        return input_shape
+
     def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
-        return {}, (), input_shape
+        return {}, (), self.output_shape(input_shape)
 
     def forward(
         self, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None

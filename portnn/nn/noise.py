@@ -10,10 +10,11 @@ from array_api_compat import array_namespace
 from portnn._typing import Array, Backward, Shape, Tree
 from portnn.checks import hold_number
 from portnn.errors import ConfigError
+from portnn.nn.convolution import check_image
 from portnn.nn.layer import Layer
 from portnn.random import Stream
 
-__all__ = ["Dropout", "GaussianNoise"]
+__all__ = ["ChannelDropout", "Dropout", "GaussianNoise"]
 
 
 def _needed(rng: Stream | None, layer: Layer) -> Stream:
@@ -46,6 +47,10 @@ class Dropout(Layer):
     def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
         return {}, (), input_shape
 
+    def _decided_once(self, x: Array) -> Array:
+        """An array with an entry for everything that is kept or dropped as one."""
+        return x
+
     def forward(
         self, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None
     ) -> tuple[Array, Tree, Backward]:
@@ -53,7 +58,7 @@ class Dropout(Layer):
         factor: Array | float
         if train:
             xp = array_namespace(x)
-            kept = xp.astype(_needed(rng, self).uniform_like(x) < keep, x.dtype)
+            kept = xp.astype(_needed(rng, self).uniform_like(self._decided_once(x)) < keep, x.dtype)
             factor = kept / keep if self.scale == "train" else kept
         else:
             factor = 1.0 if self.scale == "train" else keep
@@ -62,6 +67,21 @@ class Dropout(Layer):
             return dy * factor, {}
 
         return x * factor, state, backward
+
+
+@dataclass(frozen=True)
+class ChannelDropout(Dropout):
+    """Dropout of whole channels of images, (n, h, w, c), whose neighbouring values are alike (Tompson et al. 2015).
+
+    Parameters as `Dropout`.
+    """
+
+    def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
+        check_image("ChannelDropout", input_shape)
+        return {}, (), input_shape
+
+    def _decided_once(self, x: Array) -> Array:
+        return x[:, :1, :1, :]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""Twins for JAX: the convolution and the pooling of XLA, with their own derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import lax
+
+from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
+from portnn.functional.windows import Axis, Padding, Pair, axes
+from portnn.kernels import Kernel
+
+from .erf_kernels import erf_kernel
+
+__all__ = ["KERNELS"]
+
+
+def _correlate(x: Any, w: Any, rows: Axis, columns: Axis, groups: int) -> Any:
+    return lax.conv_general_dilated(
+        x,
+        w,
+        (rows.stride, columns.stride),
+        ((rows.before, rows.after), (columns.before, columns.after)),
+        rhs_dilation=(rows.dilation, columns.dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _conv2d(
+    x: Any,
+    w: Any,
+    b: Any,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    memory: int = MEMORY,
+) -> Any:
+    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
+    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    y, pullback = jax.vjp(lambda x, w: _correlate(x, w, rows, columns, groups), x, w)
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        dx, dw = pullback(dy)
+        return (dx if input_grad else None), dw, dy.sum(axis=(0, 1, 2))
+
+    return y + b, backward
+
+
+def _conv_transpose2d(
+    x: Any,
+    w: Any,
+    b: Any,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    memory: int = MEMORY,
+) -> Any:
+    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
+    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    image = jax.ShapeDtypeStruct((x.shape[0], rows.size, columns.size, b.shape[0]), x.dtype)
+
+    def scatter(x: Any, w: Any) -> Any:
+        (y,) = jax.linear_transpose(lambda image: _correlate(image, w, rows, columns, groups), image)(x)
+        return y
+
+    y, pullback = jax.vjp(scatter, x, w)
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        dx, dw = pullback(dy)
+        return (dx if input_grad else None), dw, dy.sum(axis=(0, 1, 2))
+
+    return y + b, backward
+
+
+def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
+    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    window, steps = (1, rows.kernel, columns.kernel, 1), (1, rows.stride, columns.stride, 1)
+    ends = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    y, pullback = jax.vjp(lambda x: lax.reduce_window(x, -jax.numpy.inf, lax.max, window, steps, ends), x)
+
+    def backward(dy: Any) -> Any:
+        return pullback(dy)[0]
+
+    return y, backward
+
+
+KERNELS = {
+    "erf": erf_kernel("jax.scipy.special"),
+    "conv2d": Kernel(_conv2d),
+    "conv_transpose2d": Kernel(_conv_transpose2d),
+    "max_pool2d": Kernel(_max_pool2d),
+}

@@ -1,0 +1,122 @@
+"""Twins for torch: its own convolution and pooling, on the memory as it lies.
+
+Images (n, h, w, c) seen as (n, c, h, w) are what torch calls channels last: no copy is made. Where padding differs
+between two sides, which torch does not know, zeros are added, or cut off, around the call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
+from portnn.functional.windows import Axis, Padding, Pair, axes, extend
+from portnn.kernels import Kernel
+
+from .erf_kernels import erf_kernel
+
+__all__ = ["KERNELS"]
+
+
+def _first(x: Any) -> Any:
+    return x.permute(0, 3, 1, 2)
+
+
+def _last(x: Any) -> Any:
+    return x.permute(0, 2, 3, 1)
+
+
+def _oihw(w: Any) -> Any:
+    return w.permute(3, 2, 0, 1)
+
+
+def _hwio(w: Any) -> Any:
+    return w.permute(2, 3, 1, 0)
+
+
+def _ends(rows: Axis, columns: Axis, sign: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
+    (a, b), (c, d) = ((sign * axis.before, sign * axis.after) for axis in (rows, columns))
+    return (a, b), (c, d)
+
+
+def _conv2d(
+    x: Any,
+    w: Any,
+    b: Any,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    memory: int = MEMORY,
+) -> Any:
+    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
+    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    even = rows.before == rows.after and columns.before == columns.after
+    pads = (rows.before, columns.before) if even else (0, 0)
+    ends = ((0, 0), (0, 0)) if even else _ends(rows, columns)
+    steps = (rows.stride, columns.stride), pads, (rows.dilation, columns.dilation)
+    given, kernel = _first(extend(x, *ends)), _oihw(w)
+    y = _last(torch.conv2d(given, kernel, b, *steps, groups))
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        wanted = [input_grad, True, True]
+        dx, dw, db = torch.ops.aten.convolution_backward(
+            _first(dy), given, kernel, list(b.shape), *steps, False, [0, 0], groups, wanted
+        )
+        return (extend(_last(dx), *((-p, -q) for p, q in ends)) if input_grad else None), _hwio(dw), db
+
+    return y, backward
+
+
+def _conv_transpose2d(
+    x: Any,
+    w: Any,
+    b: Any,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    memory: int = MEMORY,
+) -> Any:
+    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
+    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    # The whole image, of which padding cuts the edges off, and to which rows that no window reaches are added.
+    cut = tuple((-axis.before, axis.unused - axis.after) for axis in (rows, columns))
+    steps, dilations = (rows.stride, columns.stride), (rows.dilation, columns.dilation)
+    given, kernel = _first(x), _oihw(w)
+    whole = torch.conv_transpose2d(given, kernel, None, steps, (0, 0), (0, 0), groups, dilations)
+    y = extend(_last(whole), *cut) + b
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        slope = _first(extend(dy, *((-p, -q) for p, q in cut)))
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            slope, given, kernel, None, steps, (0, 0), dilations, True, (0, 0), groups, [input_grad, True, False]
+        )
+        return (_last(dx) if input_grad else None), _hwio(dw), dy.sum(dim=(0, 1, 2))
+
+    return y, backward
+
+
+def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
+    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    ends = _ends(rows, columns)
+    padded = _first(extend(x, *ends, value=-float(torch.finfo(x.dtype).max)))
+    window = (rows.kernel, columns.kernel), (rows.stride, columns.stride)
+    y, index = torch.nn.functional.max_pool2d(padded, *window, return_indices=True)
+
+    def backward(dy: Any) -> Any:
+        dx = torch.ops.aten.max_pool2d_with_indices_backward(_first(dy), padded, *window, (0, 0), (1, 1), False, index)
+        return extend(_last(dx), *_ends(rows, columns, -1))
+
+    return _last(y), backward
+
+
+KERNELS = {
+    "erf": erf_kernel("torch.special"),
+    "conv2d": Kernel(_conv2d),
+    "conv_transpose2d": Kernel(_conv_transpose2d),
+    "max_pool2d": Kernel(_max_pool2d),
+}

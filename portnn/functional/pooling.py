@@ -1,0 +1,101 @@
+"""Pooling: each window of an image becomes one value, channel by channel. Images are (n, h, w, c)."""
+
+from __future__ import annotations
+
+import functools
+
+from array_api_compat import array_namespace
+
+from portnn._typing import Array, Backward
+from portnn.functional.windows import Axis, Padding, Pair, axes, extend, spread, views
+from portnn.kernels import differentiable
+
+__all__ = ["average_pool2d", "global_average_pool", "max_pool2d"]
+
+
+@differentiable
+def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Backward]:
+    """The largest value of each window; of equal ones, the first in reading order gets the gradient, as in torch.
+
+    Parameters
+    ----------
+    x : array, shape (n, h, w, c)
+    size : int or two ints, default 2
+        Of the windows.
+    stride : int or two ints, optional
+        Steps between the windows; by default their size, so that they do not overlap.
+    padding : default 0
+        See `portnn.functional.windows.Padding`; what is added counts as minus infinity.
+
+    Returns
+    -------
+    y : array, shape (n, rows, columns, c)
+        With ``rows = (h + top + bottom - size) // stride + 1``, and columns alike.
+    backward : callable
+        ``backward(dy) -> dx``.
+
+    Raises
+    ------
+    ShapeError
+        If a window is larger than the padded image.
+    """
+    xp = array_namespace(x)
+    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    lowest = -float(xp.finfo(x.dtype).max)
+
+    def windows() -> list[Array]:
+        return views(extend(x, (rows.before, rows.after), (columns.before, columns.after), value=lowest), rows, columns)
+
+    y = functools.reduce(xp.maximum, windows())
+
+    def backward(dy: Array) -> Array:
+        parts, free = [], xp.ones_like(y, dtype=xp.bool)
+        for view in windows():
+            first = free & (view == y)
+            free = free & ~first
+            parts.append(xp.where(first, dy, 0.0))
+        return _sum_of_views(parts, rows, columns)
+
+    return y, backward
+
+
+@differentiable
+def average_pool2d(
+    x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0
+) -> tuple[Array, Backward]:
+    """The mean of each window; what padding adds counts as 0, as in torch. Arguments and results as `max_pool2d`."""
+    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    share = 1.0 / (rows.kernel * columns.kernel)
+    padded = extend(x, (rows.before, rows.after), (columns.before, columns.after))
+    y = sum(views(padded, rows, columns)) * share
+
+    def backward(dy: Array) -> Array:
+        return _sum_of_views([dy * share] * (rows.kernel * columns.kernel), rows, columns)
+
+    return y, backward
+
+
+@differentiable
+def global_average_pool(x: Array) -> tuple[Array, Backward]:
+    """The mean of each channel over the whole image: (n, h, w, c) to (n, c)."""
+    xp, (n, h, w, c) = array_namespace(x), x.shape
+
+    def backward(dy: Array) -> Array:
+        return xp.broadcast_to(xp.reshape(dy / (h * w), (n, 1, 1, c)), x.shape)
+
+    return xp.mean(x, axis=(1, 2)), backward
+
+
+def _sum_of_views(parts: list[Array], rows: Axis, columns: Axis) -> Array:
+    """The adjoint of `extend` and `views`: every part goes back to its place in the windows, and what meets adds up."""
+    total = None
+    for k, part in enumerate(parts):
+        i, j = divmod(k, columns.kernel)
+        apart = spread(part, (rows.stride, columns.stride))
+        ends = [
+            (place - axis.before, axis.kernel - 1 - place - axis.after + axis.unused)
+            for place, axis in ((i, rows), (j, columns))
+        ]
+        placed = extend(apart, *ends)
+        total = placed if total is None else total + placed
+    return total
