@@ -147,11 +147,11 @@ def minimize(
         nonlocal clock
         net.params, net.state = objective.params(xk), objective.state
         trainer.step += 1
-        seconds, clock = time.perf_counter() - clock, time.perf_counter()
+        seconds = time.perf_counter() - clock
         rate = objective.evaluations * data[0].shape[0] / seconds
         record = {"epoch": trainer.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}
         end_epoch(record | {"evaluations": objective.evaluations})
-        objective.evaluations = 0
+        objective.evaluations, clock = 0, time.perf_counter()
         if trainer.stopping:
             raise StopIteration
 
