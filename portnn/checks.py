@@ -17,6 +17,7 @@ from portnn.errors import ConfigError, DataError, ShapeError
 __all__ = [
     "TargetKind",
     "check_batch_size",
+    "check_callable",
     "check_count",
     "check_finite",
     "check_lengths",
@@ -77,6 +78,13 @@ def check_type(owner: Any, field: str, *expected: type) -> None:
         hint = f"; write {value.__name__}()" if isinstance(value, type) else ""
         names = " or ".join(_article(t.__name__) for t in expected)
         raise ConfigError(f"{_of(owner, field)} must be {names}, not {value!r}{hint}")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise ConfigError unless a value can be called; a class in its place is a common slip, and is refused."""
+    if not callable(value) or isinstance(value, type):
+        hint = f"; write {value.__name__}(...)" if isinstance(value, type) else ""
+        raise ConfigError(f"{name} must be callable, not {value!r}{hint}")
 
 
 def _of(owner: Any, field: str) -> str:

@@ -50,8 +50,12 @@ def open_lane(name: str) -> Iterator[Backend]:
     elif name == "jax-x64":
         import jax
 
-        with jax.enable_x64(True):
+        # Not `with jax.enable_x64(True)`: that is for one thread, and host draws of a compiled step may run in others.
+        jax.config.update("jax_enable_x64", True)
+        try:
             yield get_backend("jax")
+        finally:
+            jax.config.update("jax_enable_x64", False)
     elif library_of(name) == "strict":
         import array_api_strict
 

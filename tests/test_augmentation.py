@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from helpers import assert_close, assert_equal, assert_here, get, put
-from lanes import host_closed, open_lane
+from lanes import USABLE, host_closed, open_lane
 
 from portnn import Network, Trainer, functional, losses, nn, optim
 from portnn.data.augmentation import (
@@ -73,21 +73,19 @@ def reference(augment, images, dtype):
     return augment(images.astype(dtype).astype(np.float64), Drawn(RNG.seed, RNG.step, RNG.path))
 
 
+def all_of_them(x):
+    return {name: augment(x, RNG) for name, augment in MEMBERS.items()}
+
+
 def test_same_images_on_every_backend(typed):
     backend, dtype = typed
     x = put(backend, IMAGES, dtype)
-    for augment in MEMBERS.values():
-        made = augment(x, RNG)
-        assert_here(backend, dtype, made)
-        assert_close(get(backend, made), reference(augment, IMAGES, dtype), dtype)
-        assert_close(get(backend, augment(x[..., 0], RNG)), reference(augment, IMAGES[..., 0], dtype), dtype)
+    # In one piece, and compiled where that is possible: JAX would compile every operation for itself.
+    made = backend.compile(lambda _, __, ___, x: (all_of_them(x), ALL(x, RNG)))((), (), (), x)
+    assert_here(backend, dtype, made)
+    expected = {name: reference(augment, IMAGES, dtype) for name, augment in MEMBERS.items()}
+    assert_close(get(backend, made), (expected, reference(ALL, IMAGES, dtype)), dtype)
     assert_equal(get(backend, x), IMAGES.astype(dtype))
-
-
-def test_composition_is_the_same_on_every_backend(backend):
-    made = ALL(put(backend, IMAGES, "float32"), RNG)
-    assert_here(backend, "float32", made)
-    assert_close(get(backend, made), reference(ALL, IMAGES, "float32"), "float32")
 
 
 @all_members
@@ -97,7 +95,8 @@ def test_the_stream_decides(augment):
     assert_equal(augment(IMAGES, RNG), made)
     for other in (RNG.at(6), RNG.child("other"), Stream(4)):
         assert not np.array_equal(augment(IMAGES, other), made)
-    assert not np.array_equal(made[0], augment(np.stack([IMAGES[0]] * 6), RNG)[1])
+    copies = augment(np.stack([IMAGES[0]] * 6), RNG)
+    assert any(not np.array_equal(copies[0], copy) for copy in copies[1:])
     assert augment(IMAGES[:0], RNG).shape == (0, *made.shape[1:])
 
 
@@ -110,15 +109,15 @@ def test_nothing_leaves_the_device():
     with open_lane("strict:device1") as backend:
         x = put(backend, IMAGES, "float32")
         with host_closed(backend):
-            made = [augment(x, RNG) for augment in (*MEMBERS.values(), ALL)]
-        assert_here(backend, "float32", tuple(made))
+            made = all_of_them(x)
+        assert_here(backend, "float32", made)
 
 
 def test_compiled_by_jax():
     jax = pytest.importorskip("jax")
     with open_lane("jax") as backend:
         x = put(backend, IMAGES, "float32")
-        augment = Compose([ALL, Flip(vertical=True), RandomCrop(4)])
+        augment = Compose([Shift(1), Flip(), Noise(0.1)])
         compiled = jax.jit(lambda x, step: augment(x, RNG.at(step)))
         for step in (1, 2):
             assert_close(get(backend, compiled(x, step)), get(backend, augment(x, RNG.at(step))), "float32")
@@ -252,7 +251,7 @@ def test_cutout(size):
     assert set(np.unique(made)) == {0.0, 1.0}
     holes = (made == 0).sum(axis=(1, 2))
     assert holes.max() == size**2
-    assert holes.min() == max(size - size // 2 - (size > 2), 1) ** 2 if size < 3 else holes.min() == 4
+    assert holes.min() == (size - size // 2) ** 2
     # The first pixel is in the square where its centre is one of the pixels that near to the corner.
     assert (made[:, 0, 0] == 0).mean() == pytest.approx((size // 2 + 1) ** 2 / 30, abs=0.03)
     # One square, the same in every channel.
@@ -331,7 +330,7 @@ def make(device="cpu", augment=None, optimizer=None, dtype="float32"):
 
 
 def curve(device, dtype):
-    trainer = make(device, ALL, dtype=dtype)
+    trainer = make(device, Compose([Rotate(15), Brightness(0.1), Noise(0.1)]), optim.SGD(lr=0.1), dtype)
     return [trainer.partial_fit(PIXELS, LABELS) for _ in range(8)]
 
 
@@ -378,17 +377,16 @@ def test_training_goes_on_without_it():
     assert plain.partial_fit(PIXELS, LABELS) == none.partial_fit(PIXELS, LABELS)
 
 
-def test_another_augmentation_is_used_from_the_next_call_on(backend):
-    changed, fresh = make(backend, Brightness(0.5)), make(backend, Brightness(0.5))
-    for trainer in (changed, fresh):
-        trainer.partial_fit(PIXELS, LABELS)
-    changed.augment = None
-    assert changed.partial_fit(PIXELS, LABELS) == pytest.approx(make_plain(fresh), rel=1e-5)
-
-
-def make_plain(trainer):
-    """The loss before a step without augmentation."""
-    return trainer.evaluate(PIXELS, LABELS)["loss"]
+@pytest.mark.parametrize("lane", [name for name in ("numpy", "jax") if name in USABLE])
+def test_another_augmentation_is_used_from_the_next_call_on(lane):
+    """Also where a compiled step is at hand."""
+    with open_lane(lane) as backend:
+        trainer = make(backend, lambda x, rng: x * 0.0, optim.SGD(lr=1e-9))
+        dark = trainer.partial_fit(PIXELS, LABELS)
+        trainer.augment = None
+        plain = trainer.partial_fit(PIXELS, LABELS)
+    assert plain == pytest.approx(make().partial_fit(PIXELS, LABELS), rel=1e-5)
+    assert plain != pytest.approx(dark, rel=1e-3)
 
 
 def test_full_batch_methods_refuse_it():
@@ -401,10 +399,10 @@ def test_full_batch_methods_refuse_it():
         trainer.fit(PIXELS, LABELS)
 
 
-def test_augmentations_that_cannot_be_used(backend):
+def test_augmentations_that_cannot_be_used():
     with pytest.raises(ConfigError, match=r"Trainer's augment must be callable, not <class .*; write Shift\(...\)"):
         make(augment=Shift)
-    trainer = make(backend, RandomCrop(4))
+    trainer = make(augment=RandomCrop(4))
     with pytest.raises(
         ShapeError, match=r"augment must keep shape and dtype: of \(20, 6, 6\), .*, it made \(20, 4, 4\)"
     ):

@@ -1,5 +1,6 @@
-"""Data sets, batches and feature scaling, on the host."""
+"""Data sets, batches and feature scaling, on the host; augmentation, on the device."""
 
+from portnn.data import augmentation
 from portnn.data.batches import batches, shuffled_batches
 from portnn.data.dataset import Dataset
 from portnn.data.digits import load_digits
@@ -7,4 +8,13 @@ from portnn.data.idx import read_idx
 from portnn.data.mnist import load_mnist
 from portnn.data.scaling import Scaling
 
-__all__ = ["Dataset", "Scaling", "batches", "load_digits", "load_mnist", "read_idx", "shuffled_batches"]
+__all__ = [
+    "Dataset",
+    "Scaling",
+    "augmentation",
+    "batches",
+    "load_digits",
+    "load_mnist",
+    "read_idx",
+    "shuffled_batches",
+]

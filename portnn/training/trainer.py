@@ -15,6 +15,7 @@ from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import (
     check_batch_size,
+    check_callable,
     check_count,
     check_finite,
     check_lengths,
@@ -25,6 +26,7 @@ from portnn.checks import (
     enter,
     enter_target,
 )
+from portnn.data.augmentation import Augment
 from portnn.data.batches import batches, shuffled_batches
 from portnn.errors import ConfigError, DivergenceError, ShapeError
 from portnn.functional import take_rows
@@ -59,9 +61,13 @@ class Trainer:
     metrics : mapping of str to callable, optional
         ``metric(prediction, target) -> 0-d array``, measured on validation data; see `portnn.metrics`.
     callbacks : iterable of Callback, default ()
+    augment : callable, optional
+        ``augment(x, rng) -> x`` changes the examples of each step of `fit` and `partial_fit` before the network sees
+        them, and keeps shape and dtype; see `portnn.data.augmentation`. `evaluate`, validation and prediction see them
+        unchanged.
     rng : int, Stream or None, default None
-        Source of the order of the batches, and of what layers draw in training; equal on every backend for the
-        same seed.
+        Source of the order of the batches, of augmentation, and of what layers draw in training; equal on every backend
+        for the same seed.
 
     Attributes
     ----------
@@ -71,7 +77,7 @@ class Trainer:
         What the optimizer's learning rate is multiplied by; 1 until a callback such as `ReduceOnPlateau` changes it.
     history : History
         Of all calls of `fit`.
-    loss, optimizer
+    loss, optimizer, augment
         May be replaced between two calls: the next one uses the new ones. An optimizer of another type starts afresh,
         one of the same type goes on with what the old one remembered.
 
@@ -100,6 +106,7 @@ class Trainer:
         *,
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Iterable[Callback] = (),
+        augment: Augment | None = None,
         rng: Stream | int | None = None,
     ) -> None:
         self.network = network
@@ -107,11 +114,13 @@ class Trainer:
         self.optimizer = optimizer
         self.metrics = dict(metrics or {})
         self.callbacks = tuple(callbacks)
+        self.augment = augment
         check_type(self, "network", Network)
         check_type(self, "loss", Loss)
         check_type(self, "optimizer", Optimizer, FullBatch)
         if "loss" in self.metrics:
             raise ConfigError('no metric can be called "loss": that is the name of the loss itself')
+        self._check_augment()
         self.rng = as_stream(rng)
         self.epoch = 0
         self.step = 0
@@ -171,6 +180,7 @@ class Trainer:
             If the loss or a parameter is not finite any more.
         """
         last = self.epoch + check_count("epochs", epochs)
+        self._check_augment()
         with ExitStack() as stack:
             # At the end, and not at the beginning: a signal may ask to stop while the data are being checked.
             stack.callback(setattr, self, "_stop", False)
@@ -239,6 +249,16 @@ class Trainer:
         """Whether `stop` was called, and has not ended the run yet."""
         return self._stop
 
+    def _check_augment(self) -> None:
+        if self.augment is None:
+            return
+        check_callable("Trainer's augment", self.augment)
+        if isinstance(self.optimizer, FullBatch):
+            raise ConfigError(
+                f"{type(self.optimizer).__name__} compares losses of the same examples, and augmentation changes them "
+                "in each step: take an optimizer of mini-batches, or augment=None"
+            )
+
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
         net, backend, kind = self.network, self.network.backend, self.loss.targets
@@ -276,11 +296,12 @@ class Trainer:
         assert isinstance(optimizer, Optimizer)
         if self._slots_of != optimizer.kind:
             self._slots, self._slots_of, self._optimizer_step = optimizer.slots(net.params), optimizer.kind, 0
-        parts = (net.layer, self.loss, optimizer)
+        parts = (net.layer, self.loss, optimizer, self.augment)
         if self._compiled_for != parts:
             rules = optimizer.phases()
             # New functions each time: a compiler keeps what it made for an old one.
-            compiled = {id(r): net.backend.compile(_training_step(net, self.loss, r, self.rng)) for r in rules}
+            steps = {id(r): _training_step(net, self.loss, r, self.augment, self.rng) for r in rules}
+            compiled = {key: net.backend.compile(step) for key, step in steps.items()}
             self._steps, self._compiled_for = [(rule, compiled[id(rule)]) for rule in rules], parts
 
     def _run_step(self, data: Data, index: Array) -> Array:
@@ -376,7 +397,20 @@ def _pair(data: Any) -> tuple[Any, Any]:
     return data[0], data[1]
 
 
-def _training_step(network: Network, loss: Loss, optimizer: Optimizer, rng: Stream) -> Callable[..., Any]:
+def _augmented(augment: Augment, rows: Array, rng: Stream) -> Array:
+    """What an augmentation makes of a batch; ShapeError where it does not keep shape and dtype."""
+    made = augment(rows, rng)
+    if made.shape != rows.shape or made.dtype != rows.dtype:
+        raise ShapeError(
+            f"augment must keep shape and dtype: of {tuple(rows.shape)}, {rows.dtype}, it made {tuple(made.shape)}, "
+            f"{made.dtype}"
+        )
+    return made
+
+
+def _training_step(
+    network: Network, loss: Loss, optimizer: Optimizer, augment: Augment | None, rng: Stream
+) -> Callable[..., Any]:
     """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
     layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
 
@@ -387,6 +421,8 @@ def _training_step(network: Network, loss: Loss, optimizer: Optimizer, rng: Stre
         xp = array_namespace(y)
         rows, target = take_rows(x, index, dtype), xp.take(y, index, axis=0)
         weight = None if all_weights is None else xp.take(all_weights, index)
+        if augment is not None:
+            rows = _augmented(augment, rows, rng.child("augment").at(hyper["step"]))
         prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
