@@ -13,6 +13,7 @@ import numpy as np
 
 from portnn.kernels import Kernel
 
+from . import numpy_images
 from .erf_kernels import erf_kernel
 
 __all__ = ["KERNELS"]
@@ -66,4 +67,5 @@ KERNELS = {
     "relu": Kernel(_relu, dtypes=_FLOATS),
     "adam": Kernel(_adam, dtypes=_FLOATS, layout=_is_ours),
     "erf": erf_kernel("scipy.special"),
+    **numpy_images.KERNELS,
 }
