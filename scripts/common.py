@@ -71,6 +71,17 @@ def check_writable(path: str | None) -> None:
         raise PortnnError(f"{path} cannot be written: no permission to write into {folder}")
 
 
+def check_folder(path: str) -> None:
+    """Raise before the work if no files could be written into a folder, which need not be there yet."""
+    there = Path(path).absolute()
+    while not os.path.exists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise PortnnError(f"{path} cannot be written to: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise PortnnError(f"{path} cannot be written to: no permission to write into {there}")
+
+
 def write_json(path: str, content: dict[str, Any]) -> None:
     """Write results as JSON, whole or not at all."""
     try:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from common import add_data_arguments, load_images, run
+from models import mlp
 from numpy.typing import NDArray
-from train_mnist import mlp
 
 from portnn import Network, Trainer, available_backends, get_backend, losses, nn, optim, tree
 from portnn.checks import check_count

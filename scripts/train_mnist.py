@@ -2,33 +2,29 @@
 
     python scripts/train_mnist.py --device cpu --epochs 5 --seed 0
     python scripts/train_mnist.py --device gpu --hidden 1024 1024 --save model.safetensors
+    python scripts/train_mnist.py --model cnn --plots pictures
+    python scripts/train_mnist.py --model cnn-best --augment
     python scripts/train_mnist.py --backend torch --data mnist --data-dir path/to/data
 
+Each model has a recipe of its own: epochs, batch size, optimizer and learning rate, which the options override.
 Ctrl-C ends the run after the current step; the network trained so far is saved where --save asks for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import time
 
+import mnist_plots
 from common import INTERRUPTED, add_data_arguments, add_device_arguments, check_writable, load_images, run, write_json
+from models import OPTIMIZERS, RECIPES, augmentation
 
-from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim
+from portnn import Network, Trainer, get_backend, metrics
+from portnn.checks import check_batch_size, check_count
 from portnn.environment import describe
 from portnn.training import Callback, ProgressBar
-
-OPTIMIZERS = {
-    "sgd": optim.SGD,
-    "momentum": optim.Momentum,
-    "nesterov": optim.Nesterov,
-    "adagrad": optim.Adagrad,
-    "rmsprop": optim.RMSProp,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "nadam": optim.NAdam,
-}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,25 +32,37 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_device_arguments(parser)
-    parser.add_argument("--model", choices=["mlp"], default="mlp")
-    parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512], metavar="UNITS", help="default: 512 512")
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam")
-    parser.add_argument("--lr", type=float, help="learning rate (default: the optimizer's own)")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--model", choices=RECIPES, default="mlp", help="default: mlp")
+    parser.add_argument(
+        "--hidden",
+        type=int,
+        nargs="*",
+        metavar="UNITS",
+        help=f"of the hidden affine layers; default: {_of_recipes('hidden')}",
+    )
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, help="default: the recipe's")
+    parser.add_argument(
+        "--lr", type=float, help="largest learning rate (default: the recipe's, or the optimizer's own)"
+    )
+    parser.add_argument("--epochs", type=int, help=f"default: {_of_recipes('epochs')}")
+    parser.add_argument("--batch-size", type=int, help=f"default: {_of_recipes('batch_size')}")
+    parser.add_argument("--augment", action="store_true", help="shift, turn and zoom the training images at random")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and batch order, on every backend alike")
     add_data_arguments(parser)
     parser.add_argument("--save", metavar="FILE", help="write the trained network (safetensors)")
     parser.add_argument("--json", metavar="FILE", help="write configuration, curves and environment")
-    return parser.parse_args()
+    parser.add_argument("--plots", metavar="DIR", help="draw wrongly classified digits, filters and a confusion matrix")
+    args = parser.parse_args()
+    for name in ("hidden", "optimizer", "epochs", "batch_size"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(RECIPES[args.model], name))
+    return args
 
 
-def mlp(hidden: list[int], classes: int, activation: nn.Layer | None = None) -> nn.Layer:
-    """Hidden layers with an activation (default ReLU), and one score for each class."""
-    layers: list[nn.Layer] = [nn.Flatten()]
-    for units in hidden:
-        layers += [nn.Affine(units), activation or nn.ReLU()]
-    return nn.Sequential([*layers, nn.Affine(classes, weight_init=nn.GlorotNormal())])
+def _of_recipes(field: str) -> str:
+    """The values that the recipes have for a field, such as ``mlp 5, cnn 3``."""
+    values = {model: getattr(recipe, field) for model, recipe in RECIPES.items()}
+    return ", ".join(f"{model} {' '.join(map(str, v)) if isinstance(v, tuple) else v}" for model, v in values.items())
 
 
 class EpochLines(Callback):
@@ -76,19 +84,27 @@ def main() -> int:
     args = parse_arguments()
     for path in (args.save, args.json):
         check_writable(path)
+    if args.plots:
+        mnist_plots.check(args.plots)
     backend = get_backend(args.backend or args.device)
-    optimizer = OPTIMIZERS[args.optimizer](**({} if args.lr is None else {"lr": args.lr}))
+    recipe = RECIPES[args.model]
     data = load_images(args.data, args.data_dir)
-    net = Network(mlp(args.hidden, data.classes), data.x_train.shape[1:], device=backend, rng=args.seed)
-    print(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images, on {net.backend}")
+    image_shape = data.x_train.shape[1:]
+    n = len(data.x_train)
+    steps = check_count("epochs", args.epochs) * math.ceil(n / check_batch_size(args.batch_size, n))
+    optimizer = recipe.make_optimizer(steps, args.optimizer, args.lr)
+    layer = recipe.network(image_shape, data.classes, args.hidden)
+    net = Network(layer, image_shape, device=backend, rng=args.seed)
+    print(f"{data.name}: {n:,} training and {len(data.x_test):,} test images, on {net.backend}")
     print(net.summary(), flush=True)
 
     trainer = Trainer(
         net,
-        losses.SoftmaxCrossEntropy(),
+        recipe.loss,
         optimizer,
         metrics={"accuracy": metrics.accuracy},
         callbacks=[ProgressBar(), EpochLines(args.epochs)],
+        augment=augmentation(image_shape) if args.augment else None,
         rng=args.seed,
     )
     signal.signal(signal.SIGINT, lambda *_: trainer.stop())
@@ -123,6 +139,8 @@ def main() -> int:
             },
         )
         print(f"wrote {args.json}")
+    if args.plots:
+        mnist_plots.draw(args.plots, net, data)
     print(f"test accuracy {result['accuracy']:.2%} on {data.name}, after {seconds:.1f} s of training")
     return INTERRUPTED if history.stopped else 0
 

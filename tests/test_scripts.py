@@ -87,6 +87,79 @@ def test_optimizers(optimizer):
     assert done.returncode == 0, done.stderr
 
 
+def report_of(path, *arguments):
+    """What a run on the digits wrote as JSON."""
+    done = script(TRAIN[0], "--data", "digits", "--json", path, *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(path.read_text())
+
+
+def test_cnn_learns(tmp_path):
+    model = tmp_path / "m.safetensors"
+    report = report_of(tmp_path / "r.json", "--model", "cnn", "--batch-size", "32", "--save", model)
+    first, *_, last = (record["val_accuracy"] for record in report["epochs"])
+    assert len(report["epochs"]) == 3
+    assert first < last
+    assert last > 0.85
+    predicted = script("scripts/predict_mnist.py", "--model", model).stdout
+    assert predicted.startswith(f"test accuracy {last:.2%} on digits: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hidden", "batch_size", "epochs", "optimizer"),
+    [
+        ([], [512, 512], 128, 5, "Adam(lr=0.001, "),
+        (["--model", "cnn-best", "--epochs", "1"], [128], 128, 1, "Adam(lr=OneCycle(lr=0.005, steps=12, "),
+        (["--model", "cnn-fast", "--epochs", "1"], [128], 256, 1, "Adam(lr=OneCycle(lr=0.01, steps=6, "),
+        (["--model", "cnn-fast", "--lr", "0.02"], [128], 256, 3, "Adam(lr=OneCycle(lr=0.02, steps=18, "),
+        (
+            ["--model", "cnn-fast", "--hidden", "--batch-size", "100", "--optimizer", "momentum"],
+            *([], 100, 3, "Momentum(lr=OneCycle(lr=0.01, steps=45, "),
+        ),
+    ],
+)
+def test_recipes_and_what_overrides_them(tmp_path, arguments, hidden, batch_size, epochs, optimizer):
+    report = report_of(tmp_path / "r.json", *arguments)
+    config = report["config"]
+    assert (config["hidden"], config["batch_size"], config["epochs"]) == (hidden, batch_size, epochs)
+    assert len(report["epochs"]) == epochs
+    assert report["optimizer"].startswith(optimizer)
+
+
+def test_augmentation_changes_what_is_learnt(tmp_path):
+    plain, augmented = (report_of(tmp_path / "r.json", "--epochs", "1", *more) for more in ([], ["--augment"]))
+    assert plain["epochs"][0]["loss"] < augmented["epochs"][0]["loss"]
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_plots(tmp_path, model):
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "new" / "pictures"
+    done = script(TRAIN[0], "--data", "digits", "--epochs", "1", "--model", model, "--plots", folder)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "filters.png", "misclassified.png"]
+    for path in folder.iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG\r\n")
+        assert f"wrote {path}\n" in done.stdout
+
+
+def test_plots_are_refused_before_the_training(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "filters.png").mkdir()
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "matplotlib.py").write_text("raise ImportError")
+
+    def plots(folder, **environment):
+        done = script(*TRAIN, "--data", "digits", "--plots", folder, **environment)
+        assert done.stdout == ""
+        return refused(done)
+
+    assert plots(tmp_path, PYTHONPATH=str(tmp_path / "without")).startswith("error: drawing needs matplotlib: pip")
+    pytest.importorskip("matplotlib")
+    assert "file is no folder" in plots(tmp_path / "file" / "pictures")
+    assert "filters.png cannot be written: it is there, and no ordinary file" in plots(tmp_path)
+
+
 def test_falls_back_to_the_digits_visibly(tmp_path):
     """With no network (a proxy that refuses) and no cache, one line says so."""
     nowhere = "http://127.0.0.1:9"
