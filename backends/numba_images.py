@@ -24,23 +24,30 @@ def _compiled(function: F) -> F:
 def unfold(x: Any, windows: Any, rows: Any, columns: Any) -> None:
     """Fill ``windows``, (n rows columns, kh kw c), with those of ``x``: one row after the other."""
     n, h, w, c = x.shape
-    place = 0
+    dense, run = columns[3] == 1, columns[1] * c
     for m in range(n):
         for i in range(rows[0]):
             for j in range(columns[0]):
-                q = 0
+                # Views, and not sums of indices: the compiler must test those, as they might be negative.
+                window, left = windows[(m * rows[0] + i) * columns[0] + j], j * columns[2] - columns[4]
                 for u in range(rows[1]):
-                    y = i * rows[2] + u * rows[3] - rows[4]
-                    for v in range(columns[1]):
-                        z = j * columns[2] + v * columns[3] - columns[4]
-                        if 0 <= y < h and 0 <= z < w:
-                            for k in range(c):
-                                windows[place, q + k] = x[m, y, z, k]
-                        else:
-                            for k in range(c):
-                                windows[place, q + k] = 0.0
-                        q += c
-                place += 1
+                    y, line = i * rows[2] + u * rows[3] - rows[4], window[u * run : (u + 1) * run]
+                    if y < 0 or y >= h:
+                        line[:] = 0.0
+                    elif dense and left >= 0 and left + columns[1] <= w:
+                        # The values of a row of the window lie side by side.
+                        source = x[m, y].reshape(w * c)[left * c : left * c + run]
+                        for k in range(run):
+                            line[k] = source[k]
+                    else:
+                        for v in range(columns[1]):
+                            z, pixel = left + v * columns[3], line[v * c : (v + 1) * c]
+                            if 0 <= z < w:
+                                source = x[m, y, z]
+                                for k in range(c):
+                                    pixel[k] = source[k]
+                            else:
+                                pixel[:] = 0.0
 
 
 @_compiled
@@ -118,8 +125,11 @@ def pool_forward(x: Any, y: Any, rows: Any, columns: Any) -> None:
 
 
 @_compiled
-def pool_backward(dy: Any, x: Any, y: Any, dx: Any, free: Any, rows: Any, columns: Any) -> None:
-    """Add each gradient to the first place that has the largest value; ``free`` is scratch of shape (c,)."""
+def pool_backward(dy: Any, x: Any, y: Any, dx: Any, free: Any, tiled: bool, rows: Any, columns: Any) -> None:
+    """Add each gradient to the first place that has the largest value; ``free`` is scratch of shape (c,).
+
+    Where the windows are tiles, each place is met once, and what ``dx`` held before does not matter.
+    """
     n, h, w, c = x.shape
     for m in range(n):
         for i in range(rows[0]):
@@ -133,5 +143,6 @@ def pool_backward(dy: Any, x: Any, y: Any, dx: Any, free: Any, rows: Any, column
                         if 0 <= p < h and 0 <= q < w:
                             for k in range(c):
                                 hit = x[m, p, q, k] == y[m, i, j, k]
-                                dx[m, p, q, k] += free[k] if hit else 0.0
+                                given = free[k] if hit else 0.0
+                                dx[m, p, q, k] = given if tiled else dx[m, p, q, k] + given
                                 free[k] = 0.0 if hit else free[k]

@@ -1,6 +1,6 @@
 """The same network in portnn, torch and JAX: one training step each, from the same weights, over the same batches.
 
-`Peer.make` takes a network of portnn and gives ``step(x, y) -> loss``, where x and y are arrays of the peer's own, uint8
+`Peer.make` takes a network of portnn and gives ``step(x, y) -> loss``; x and y are arrays of the peer's own: uint8
 images and class numbers. The loss stays on the device until `Peer.number` asks for it.
 """
 
