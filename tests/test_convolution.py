@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from helpers import assert_close, get, put
+from portnn_backends import numpy_images
 
 from portnn import Network, functional, get_backend, nn
 from portnn.errors import ConfigError, ShapeError
@@ -87,6 +88,20 @@ def test_torch_twins_equal_the_portable_forms(shape, dtype, torch):
 
 
 forms = pytest.mark.parametrize("form", ["twin", "portable"])
+
+
+@pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
+def test_without_compiled_loops(shape, monkeypatch):
+    """The twin of NumPy where Numba is not installed."""
+    monkeypatch.setattr(numpy_images, "_loops", lambda: None)
+    n, h, w, c, f, kernel, stride, padding, dilation, groups = shape
+    rng = np.random.default_rng(0)
+    x, k, b = rng.normal(size=(n, h, w, c)), rng.normal(size=(*pair(kernel), c // groups, f)), rng.normal(size=f)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    y, backward = functional.conv2d(x, k, b, **options)
+    expected, expected_backward = functional.conv2d.portable(x, k, b, **options)
+    for a, e in zip((y, *backward(y)), (expected, *expected_backward(y)), strict=True):
+        assert_close(a, e, "float64")
 
 
 def in_form(function, form, **options):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from lanes import STATUS
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -22,6 +23,19 @@ def test_example(code, tmp_path, monkeypatch, capsys):
     if "test accuracy" in code:
         accuracy = float(re.search(r"test accuracy ([\d.]+)%", capsys.readouterr().out).group(1))
         assert accuracy > 93
+
+
+LECTURES = sorted(path.stem for path in ROOT.glob("scripts/lectures/*.py") if path.stem != "lecture")
+
+
+@pytest.mark.parametrize("name", LECTURES)
+def test_every_lecture_is_linked_with_its_picture(name):
+    assert f"(docs/lectures/{name}.png)](scripts/lectures/{name}.py)" in README
+    assert (ROOT / f"docs/lectures/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_there_are_lectures():
+    assert len(LECTURES) >= 14
 
 
 def test_there_are_examples():
