@@ -32,6 +32,7 @@ class Peer:
 
 
 def _portnn(net: Network) -> Step:
+    # The trainer's own step, without the look at the data that `fit` takes once, and `partial_fit` at every step.
     trainer = Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), rng=0)
     trainer._own_trees()
     trainer._prepare_steps()
@@ -82,6 +83,9 @@ def _torch(net: Network, channels_last: bool) -> Step:
             modules.append(conv)
         elif isinstance(layer, nn.MaxPool2D):
             modules.append(torch.nn.MaxPool2d(layer.size))
+        elif isinstance(layer, nn.BatchNorm):
+            kind = torch.nn.BatchNorm2d if len(shape) == 3 else torch.nn.BatchNorm1d
+            modules.append(kind(shape[-1], eps=layer.eps, momentum=1.0 - layer.decay))
         elif isinstance(layer, nn.ReLU):
             modules.append(torch.nn.ReLU())
         elif isinstance(layer, nn.Flatten):
