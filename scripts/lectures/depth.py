@@ -47,10 +47,9 @@ def mlp(depth: int, weight_init: nn.Initializer, batch_norm: bool) -> nn.Layer:
 def first_gradient(net: Network, data: Dataset) -> float:
     """The length of the gradient of the first layer's weights, over all examples."""
     backend = net.backend
-    with backend.context():
-        scores, _, backward = net.layer.forward(net.params, net.state, backend.asarray(data.x_train), train=True)
-        _, loss_backward = LOSS(scores, backend.asarray(data.y_train))
-        _, grads = backward(loss_backward(), input_grad=False)
+    scores, _, backward = net.layer.forward(net.params, net.state, backend.asarray(data.x_train), train=True)
+    _, loss_backward = LOSS(scores, backend.asarray(data.y_train))
+    _, grads = backward(loss_backward(), input_grad=False)
     # In float64: the squares of very small numbers would be 0 in float32.
     return float(np.linalg.norm(np.asarray(backend.to_numpy(grads[1]["w"]), dtype=np.float64)))
 

@@ -81,26 +81,25 @@ def main(lecture: Lecture) -> None:
         print(f"{gradcheck_network(net, LOSS, x, y, rng=rng)}\n")
 
     drawing, (axis,) = figure(width=7.6, height=4.2)
-    with backend.context():
-        _, gradient, w = of_first_weights(nets["right"], x, y, "float64")
-        exact = backend.to_numpy(gradient(w))
+    _, gradient, w = of_first_weights(nets["right"], x, y, "float64")
+    exact = backend.to_numpy(gradient(w))
 
-        def error(found: Array) -> float:
-            return float(np.max(np.abs(backend.to_numpy(found) - exact)) / np.max(np.abs(exact)))
+    def error(found: Array) -> float:
+        return float(np.max(np.abs(backend.to_numpy(found) - exact)) / np.max(np.abs(exact)))
 
-        print("gradient by the first weights: largest difference from backpropagation in float64 / largest entry")
-        for dtype, colour in {"float32": "#D55E00", "float64": "#0072B2"}.items():
-            loss, gradient, w = of_first_weights(nets["right"], x, y, dtype)
-            for name, line, method in (("central", "o-", numerical.gradient), ("one-sided", "s--", one_sided)):
-                errors = [error(method(loss, w, float(h))) for h in STEPS]
-                best = int(np.argmin(errors))
-                print(f"  {dtype}, {name} difference: {errors[best]:.0e} at best, with h = {STEPS[best]:.0e}")
-                axis.plot(STEPS, errors, line, color=colour, label=f"{dtype}, {name}", linewidth=1.2, markersize=3)
-            h = numerical.default_step(w)
-            at_default = error(numerical.gradient(loss, w))
-            print(f"  {dtype}, central difference: {at_default:.0e} with the default step h = {h:.0e}")
-            print(f"  {dtype}, backpropagation: {error(gradient(w)):.0e}")
-            axis.axvline(h, color=colour, linestyle=":", label=f"{dtype}, default step")
+    print("gradient by the first weights: largest difference from backpropagation in float64 / largest entry")
+    for dtype, colour in {"float32": "#D55E00", "float64": "#0072B2"}.items():
+        loss, gradient, w = of_first_weights(nets["right"], x, y, dtype)
+        for name, line, method in (("central", "o-", numerical.gradient), ("one-sided", "s--", one_sided)):
+            errors = [error(method(loss, w, float(h))) for h in STEPS]
+            best = int(np.argmin(errors))
+            print(f"  {dtype}, {name} difference: {errors[best]:.0e} at best, with h = {STEPS[best]:.0e}")
+            axis.plot(STEPS, errors, line, color=colour, label=f"{dtype}, {name}", linewidth=1.2, markersize=3)
+        h = numerical.default_step(w)
+        at_default = error(numerical.gradient(loss, w))
+        print(f"  {dtype}, central difference: {at_default:.0e} with the default step h = {h:.0e}")
+        print(f"  {dtype}, backpropagation: {error(gradient(w)):.0e}")
+        axis.axvline(h, color=colour, linestyle=":", label=f"{dtype}, default step")
     axis.set(xscale="log", yscale="log", xlabel="step h", ylabel="largest error / largest derivative")
     drawing.legend(*axis.get_legend_handles_labels(), loc="outside right center")
     lecture.save(drawing)

@@ -68,16 +68,15 @@ def by_portnn(lecture: Lecture) -> list[Any]:
     """The numbers of `by_hand`, in its order. Each layer gives its output and the way back through it."""
     net = network(lecture)
     hidden, sigmoid, output = net.layer.children()
-    with net.backend.context():
-        x, t = (net.backend.asarray(array, "float32") for array in (X, T))
-        z, _, back_through_hidden = hidden.forward(net.params[0], (), x)
-        h, _, back_through_sigmoid = sigmoid.forward({}, (), z)
-        y, _, back_through_output = output.forward(net.params[2], (), h)
-        loss, back_through_loss = LOSS(y, t)
-        dy = back_through_loss()
-        dh, d2 = back_through_output(dy)
-        dz, _ = back_through_sigmoid(dh)
-        _, d1 = back_through_hidden(dz)
+    x, t = (net.backend.asarray(array, "float32") for array in (X, T))
+    z, _, back_through_hidden = hidden.forward(net.params[0], (), x)
+    h, _, back_through_sigmoid = sigmoid.forward({}, (), z)
+    y, _, back_through_output = output.forward(net.params[2], (), h)
+    loss, back_through_loss = LOSS(y, t)
+    dy = back_through_loss()
+    dh, d2 = back_through_output(dy)
+    dz, _ = back_through_sigmoid(dh)
+    _, d1 = back_through_hidden(dz)
     net, loss_after = update(lecture, RATE)
     (new1, _, new2), back = net.params, [dy, d2["w"], d2["b"], dh, dz, d1["w"], d1["b"]]
     arrays = [z, h, y, loss, *back, new1["w"], new1["b"], new2["w"], new2["b"]]

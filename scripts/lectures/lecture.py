@@ -60,6 +60,8 @@ def present(lecture: Callable[[Lecture], None], description: str | None, file: s
 
     def main() -> None:
         figure()  # before any work, not after it
-        lecture(Lecture(description or "", Path(file).stem))
+        asked = Lecture(description or "", Path(file).stem)
+        with asked.backend.context():
+            lecture(asked)
 
     run(main)
