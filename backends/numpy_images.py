@@ -19,7 +19,7 @@ __all__ = ["KERNELS"]
 
 _FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
-#: Bytes of windows that are worked on at a time: the cache of a core holds them.
+#: Bytes of windows that are worked on at a time: what a last-level cache holds, and enough for a matrix product.
 _CACHE = 2**22
 
 #: Up to so many channels, windows are laid out one value of all windows after the other.
