@@ -17,7 +17,11 @@ F = TypeVar("F")
 
 
 def _compiled(function: F) -> F:
-    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return cast(F, njit(cache=True, **options)(function))
+    except RuntimeError:  # neither beside this file nor in the user's folder may the compiled code be written
+        return cast(F, njit(**options)(function))
 
 
 @_compiled
