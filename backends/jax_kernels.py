@@ -8,6 +8,7 @@ import jax
 from jax import lax
 
 from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
+from portnn.functional.pooling import pool_axes
 from portnn.functional.windows import Axis, Padding, Pair, axes
 from portnn.kernels import Kernel
 
@@ -79,7 +80,7 @@ def _conv_transpose2d(
 
 
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     window, steps = (1, rows.kernel, columns.kernel, 1), (1, rows.stride, columns.stride, 1)
     ends = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
     y, pullback = jax.vjp(lambda x: lax.reduce_window(x, -jax.numpy.inf, lax.max, window, steps, ends), x)

@@ -6,12 +6,15 @@ Without Numba (the extra ``fast``) the buffer is filled by strided copies, and p
 from __future__ import annotations
 
 import functools
+import warnings
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from portnn.backend import first_line
 from portnn.functional.convolution import MEMORY, check_groups, conv2d
+from portnn.functional.pooling import max_pool2d, pool_axes
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend
 from portnn.kernels import Kernel
 
@@ -31,8 +34,13 @@ def _loops() -> Any:
     """The compiled loops, or None; loaded when they are first needed, as Numba takes a while."""
     if find_spec("numba") is None:
         return None
-    from . import numba_images
-
+    try:
+        from . import numba_images
+    except ImportError as error:  # as where NumPy is newer than Numba knows
+        warnings.warn(
+            f"Numba cannot be used, so convolution is slower: {first_line(error)}", RuntimeWarning, stacklevel=2
+        )
+        return None
     return numba_images
 
 
@@ -123,14 +131,16 @@ def _conv2d(
 
 
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+    if _loops() is None:
+        return max_pool2d.portable(x, size=size, stride=stride, padding=padding)
     numbers = _numbers(rows), _numbers(columns)
     x = np.ascontiguousarray(x)
     y = np.empty((x.shape[0], rows.count, columns.count, x.shape[3]), x.dtype)
     _loops().pool_forward(x, y, *numbers)
 
     def backward(dy: Any) -> Any:
-        tiled = all(a.stride == a.kernel and a.size == a.count * a.kernel for a in (rows, columns))
+        tiled = all(a.stride == a.kernel and a.size == a.count * a.kernel and not a.before for a in (rows, columns))
         dx, scratch = (np.empty_like if tiled else np.zeros_like)(x), np.empty(x.shape[3], x.dtype)
         _loops().pool_backward(np.ascontiguousarray(dy), x, y, dx, scratch, tiled, *numbers)
         return dx

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from portnn.functional.convolution import MEMORY, check_groups, conv2d, transposed_axes
+from portnn.functional.pooling import pool_axes
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend
 from portnn.kernels import Kernel
 
@@ -62,7 +63,7 @@ def _conv2d(
     pads = (rows.before, columns.before) if even else (0, 0)
     ends = ((0, 0), (0, 0)) if even else _ends(rows, columns)
     steps = (rows.stride, columns.stride), pads, (rows.dilation, columns.dilation)
-    given, kernel = _first(extend(x, *ends)), _oihw(w)
+    given, kernel = _first(extend(x, *ends)), _oihw(w).contiguous()  # torch refuses others, for a single output
     y = _last(torch.conv2d(given, kernel, b, *steps, groups))
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
@@ -106,7 +107,7 @@ def _conv_transpose2d(
 
 
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     ends = _ends(rows, columns)
     padded = _first(extend(x, *ends, value=-float(torch.finfo(x.dtype).max)))
     window = (rows.kernel, columns.kernel), (rows.stride, columns.stride)

@@ -35,6 +35,8 @@ def partial(function: Callable[[Array], Array], x: Array, entry: int, h: float |
     xp = array_namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise DataError(f"only a function of floating-point numbers can be differentiated, not of {x.dtype}")
+    if not 0 <= entry < math.prod(x.shape):
+        raise ShapeError(f"there is no entry {entry} in an array of {math.prod(x.shape)}")
     h = default_step(x) if h is None else check_number("h", h, 0, open_low=True)
     here = xp.reshape(xp.arange(math.prod(x.shape), device=device(x)), x.shape) == entry
     ahead, behind = (function(xp.where(here, x + step, x)) for step in (h, -h))

@@ -1,6 +1,7 @@
 """Convolution and pooling against torch, and what their layers refuse."""
 
 import itertools
+import os
 import subprocess
 import sys
 
@@ -26,6 +27,7 @@ SHAPES = [
     (1, 5, 5, 1, 1, 3, 1, 1, 1, 1), (3, 28, 28, 1, 8, 5, 1, 2, 1, 1), (2, 6, 6, 33, 17, 3, 1, 1, 1, 1),
     (1, 1, 1, 5, 2, 1, 1, 0, 1, 1), (2, 1, 1, 2, 3, 3, 1, 1, 1, 1), (2, 7, 7, 2, 3, 7, 1, 0, 1, 1),
     (2, 7, 7, 2, 3, 7, 2, 2, 1, 1), (1, 13, 4, 3, 5, 3, 3, 2, 2, 1), (129, 4, 4, 2, 2, 3, 1, 1, 1, 1),
+    (2, 8, 8, 3, 1, 3, 1, 1, 1, 1), (1, 8, 8, 3, 1, 3, 1, 1, 1, 1),
     (2, 10, 9, 3, 4, (2, 5), (3, 1), (0, 2), (1, 2), 1), (2, 9, 10, 4, 6, (5, 1), (1, 2), (2, 0), (2, 1), 2),
 ]  # fmt: skip
 assert len(SHAPES) >= 60
@@ -155,6 +157,45 @@ def test_pooling_equals_torch(name, size, padding, stride, form, torch):
     compare(ours, (x,), channels_last(lambda a: theirs(a, size, stride=stride, padding=padding)))
 
 
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (2, ((1, 0), (1, 0))), (3, ((0, 2), (1, 1)))])
+def test_what_no_window_reaches_has_no_gradient(size, padding):
+    """Also where new memory is not zero."""
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 2))
+    y, backward = functional.max_pool2d(x, size=size, padding=padding)
+    _, expected = functional.max_pool2d.portable(x, size=size, padding=padding)
+    dirt = [np.full(x.shape, 7.7) for _ in range(50)]
+    del dirt
+    np.testing.assert_array_equal(backward(np.ones_like(y)), expected(np.ones_like(y)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("ends", [(0, 0), (2, 0), (-1, 2), (-3, 5), (4, -6), (-1, -1), (-2, 3)])
+def test_extend_has_the_length_that_it_should(n, ends):
+    if n + sum(ends) < 0:
+        return
+    x = np.arange(1.0, n + 1).reshape(1, n, 1, 1)
+    before, after = ends
+    places = np.arange(-before, n + after)
+    expected = [x[0, p, 0, 0] if 0 <= p < n else 0.0 for p in places]
+    assert windows.extend(x, ends, (0, 0))[0, :, 0, 0].tolist() == expected
+
+
+def test_windows_that_hold_little_but_padding(backend):
+    x = put(backend, np.ones((2, 2, 2, 1)), "float32")
+    y, backward = functional.average_pool2d(x, size=(3, 1), stride=(4, 1), padding=(2, 0))
+    np.testing.assert_allclose(get(backend, backward(y))[:, :, :, 0], [[[1 / 9] * 2, [0.0] * 2]] * 2, rtol=1e-6)
+
+
+def test_numba_that_cannot_be_imported(tmp_path):
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text('raise ImportError("Numba needs NumPy 2.3 or less")')
+    code = "import numpy as np; from portnn import functional as f; print(f.max_pool2d(np.ones((1, 2, 2, 1)))[0].sum())"
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout == "1.0\n"
+    assert "Numba cannot be used, so convolution is slower: ImportError: Numba needs NumPy" in done.stderr
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (2, 1), (3, 1), (4, 2), ((2, 5), 1)])
 def test_same_padding_is_that_of_torch(kernel, dilation, torch):
@@ -252,9 +293,6 @@ def test_sizes():
         (nn.Reshape((3, 3)), (8,), ShapeError, r"examples of shape \(8,\) hold 8 numbers, those of shape \(3, 3\) 9"),
         (nn.ChannelsLast(), (28, 28), ShapeError, r"ChannelsLast takes images \(c, h, w\)"),
         (nn.Residual(nn.Affine(3)), (4,), ShapeError, r"makes \(3,\) of \(4,\), and the shortcut \(4,\)"),
-        (nn.Conv2D(4, padding="full"), (5, 5, 1), ConfigError, 'padding must be "same", "valid" or numbers'),
-        (nn.Conv2D(4, padding=-1), (5, 5, 1), ConfigError, "padding must be an int of at least 0"),
-        (nn.Conv2D(4, padding=((1, 1),)), (5, 5, 1), ConfigError, r"padding must be \(\(top, bottom\), "),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Layer) else None,
 )  # fmt: skip
@@ -273,6 +311,11 @@ def test_shapes_are_refused_with_their_arithmetic(layer, shape, error, sentence)
         lambda: nn.Conv2D(4, dilation=True),
         lambda: nn.Conv2D(4, groups=3),
         lambda: nn.Conv2D(4, memory=0),
+        lambda: nn.Conv2D(4, padding="full"),
+        lambda: nn.Conv2D(4, padding=-1),
+        lambda: nn.Conv2D(4, padding=((1, 1),)),
+        lambda: nn.MaxPool2D(2, padding=(1, 2, 3)),
+        lambda: Network(nn.MaxPool2D(2, padding=2), (5, 5, 1)),
         lambda: nn.MaxPool2D(0),
         lambda: nn.MaxPool2D(2, stride=0),
         lambda: nn.Reshape(9),

@@ -7,7 +7,7 @@ from helpers import assert_close, assert_here, get
 
 from portnn import Network, Trainer, losses, nn, optim
 from portnn.errors import ConfigError, DivergenceError
-from portnn.training import Callback, EarlyStopping, full_batch
+from portnn.training import Callback, EarlyStopping, ReduceOnPlateau, full_batch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
@@ -155,6 +155,23 @@ def test_refused():
         make(optim.LBFGS(), dtype="float32").fit(1e30 * X, Y)
 
 
+class Leak(Callback):
+    def on_epoch_end(self, trainer, record):
+        next(iter(()))
+
+
+def test_an_error_of_a_callback_is_not_taken_for_the_end():
+    with pytest.raises(RuntimeError, match="StopIteration in a callback"):
+        make(optim.LBFGS(), callbacks=[Leak()]).fit(X, Y, epochs=3)
+
+
+def test_nothing_to_train_and_no_rate_to_lower():
+    with pytest.raises(ConfigError, match="LBFGS has nothing to train"):
+        make(optim.LBFGS(), layer=nn.Frozen(nn.Affine(2))).fit(X, Y)
+    with pytest.raises(ConfigError, match="LBFGS has no learning rate for ReduceOnPlateau to lower"):
+        make(optim.LBFGS(), callbacks=[ReduceOnPlateau("loss")]).fit(X, Y)
+
+
 # ---- micro-batches
 
 
@@ -199,3 +216,5 @@ def test_accumulate_refuses():
         optim.Accumulate(0, optim.SGD())
     with pytest.raises(ConfigError, match="optimizer must be an Optimizer"):
         optim.Accumulate(2, optim.LBFGS())
+    with pytest.raises(ConfigError, match="an Accumulate within another one"):
+        optim.Accumulate(2, optim.chain(optim.L2(0.1), optim.Accumulate(2, optim.SGD())))

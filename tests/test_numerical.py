@@ -84,6 +84,9 @@ def test_refused():
         gradient(lambda x: x, X)
     with pytest.raises(DataError, match="floating-point numbers can be differentiated, not of int64"):
         jacobian(lambda x: x, np.arange(3))
+    for entry in (-1, 6):
+        with pytest.raises(ShapeError, match=f"there is no entry {entry} in an array of 6"):
+            partial(bowl, X, entry)
     for h in (0.0, -1e-3, float("nan")):
         with pytest.raises(ConfigError, match=r"h must be a number in \(0, inf\)"):
             gradient(bowl, X, h)

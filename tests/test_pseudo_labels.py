@@ -6,7 +6,7 @@ from helpers import get, put
 
 from portnn import Network, Trainer, losses, metrics, nn, optim
 from portnn.data import load_digits
-from portnn.errors import ConfigError, ShapeError
+from portnn.errors import ConfigError, DataError, ShapeError
 from portnn.training import Callback, fit_with_pseudo_labels, pseudo_labels
 
 DIGITS = load_digits()
@@ -76,5 +76,7 @@ def test_refused():
         fit_with_pseudo_labels(trainer, *LABELLED, OTHERS.astype(np.uint8))
     with pytest.raises(ShapeError, match="y must be class numbers"):
         fit_with_pseudo_labels(trainer, LABELLED[0], np.eye(10)[LABELLED[1]], OTHERS)
+    with pytest.raises(DataError, match="class numbers must be integers"):
+        fit_with_pseudo_labels(trainer, LABELLED[0], LABELLED[1].astype(float), OTHERS)
     with pytest.raises(ShapeError, match="scores of classes"):
         pseudo_labels(Network(nn.Affine(1), 2), np.zeros((3, 2)))

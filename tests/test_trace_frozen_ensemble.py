@@ -107,5 +107,7 @@ def test_ensemble_refuses():
         nn.Ensemble([nn.Affine(3)])
     with pytest.raises(ShapeError, match="must be of equal shape"):
         nn.Ensemble([Network(nn.Affine(3), 4), Network(nn.Affine(2), 4)])
+    with pytest.raises(ConfigError, match="activation must be a layer without parameters"):
+        nn.Ensemble([Network(nn.Affine(3), 4)], activation=nn.Affine(2))
     with pytest.raises(ConfigError, match="activation must be a layer"):
         nn.Ensemble([Network(nn.Affine(3), 4)], activation=functional.softmax)

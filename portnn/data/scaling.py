@@ -21,15 +21,17 @@ __all__ = ["Scaling"]
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """``(x - offset) / width``, feature by feature; made by `standard` or `min_max`.
+    """``(x - offset) / width + low``, feature by feature; made by `standard` or `min_max`.
 
-    Arrays may be of any library and are answered in the same one. Floats keep their dtype, and other numbers
-    become float64 (float32, where the device has no other).
+    Arrays may be of any library and are answered in the same one. float32 and float64 stay what they are, and other
+    numbers become float64 (float32, where the device has no other, and for shorter floats).
 
     Attributes
     ----------
     offset, width : float64 host arrays, shape of one example
-        A width is never 0: a feature that is always the same has width 1, and becomes 0 (in `min_max`: ``low``).
+        A feature that is always the same, or varies by less than float32 can tell from 0, has width 1.
+    low : float
+        What ``offset`` becomes: 0, or the ``low`` of `min_max`.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class Scaling:
 
     offset: NDArray[np.float64]
     width: NDArray[np.float64]
+    low: float = 0.0
 
     @classmethod
     def standard(cls, x: Array) -> Scaling:
@@ -55,8 +58,8 @@ class Scaling:
         """
         smallest, largest, mean, width = _statistics(x, "min", "max", "mean", "std")
         # Asked of the values: rounding gives equal ones a deviation that is not quite 0.
-        varies = (largest > smallest) & (width > 0)
-        return cls(np.where(varies, mean, smallest), np.where(varies, width, 1.0))
+        width = _usable(np.where(largest > smallest, width, 0.0))
+        return cls(np.where(largest > smallest, mean, smallest), width)
 
     @classmethod
     def min_max(cls, x: Array, low: float = -1.0, high: float = 1.0) -> Scaling:
@@ -67,18 +70,17 @@ class Scaling:
         if not low < high:
             raise ConfigError(f"min_max scales to an interval: low must be below high, not {low} and {high}")
         smallest, largest = _statistics(x, "min", "max")
-        width = np.where(largest > smallest, (largest - smallest) / (high - low), 1.0)
-        return cls(smallest - low * width, width)
+        return cls(smallest, _usable((largest - smallest) / (high - low)), float(low))
 
     def __call__(self, x: Array) -> Array:
         """The scaled features of ``x``, shape (n, ...) with examples as at the fit."""
         x, offset, width = self._beside(x)
-        return (x - offset) / width
+        return (x - offset) / width + self.low
 
     def inverse(self, z: Array) -> Array:
         """What was scaled to ``z``."""
         z, offset, width = self._beside(z)
-        return z * width + offset
+        return (z - self.low) * width + offset
 
     def _beside(self, x: Array) -> tuple[Array, Array, Array]:
         x, backend = _floats(x)
@@ -97,6 +99,11 @@ def _floats(x: Any) -> tuple[Array, Backend]:
     if not xp.isdtype(x.dtype, ("bool", "integral")):
         raise DataError(f"x has dtype {x.dtype}: real numbers are needed")
     return backend.asarray(x, "float64" if backend.supports("float64") else "float32"), backend
+
+
+def _usable(width: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 in the place of a width that one cannot divide by, in float32 either."""
+    return np.where((width >= np.finfo(np.float32).tiny) & (width < np.inf), width, 1.0)
 
 
 def _statistics(x: Array, *names: str) -> list[NDArray[np.float64]]:

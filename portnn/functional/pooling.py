@@ -6,11 +6,12 @@ import functools
 
 from array_api_compat import array_namespace
 
-from portnn._typing import Array, Backward
+from portnn._typing import Array, Backward, Shape
+from portnn.errors import ConfigError
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend, spread, views
 from portnn.kernels import differentiable
 
-__all__ = ["average_pool2d", "global_average_pool", "max_pool2d"]
+__all__ = ["average_pool2d", "global_average_pool", "max_pool2d", "pool_axes"]
 
 
 @differentiable
@@ -38,9 +39,11 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
     ------
     ShapeError
         If a window is larger than the padded image.
+    ConfigError
+        If there is as much padding on a side as a window is long: it would hold nothing else.
     """
     xp = array_namespace(x)
-    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     lowest = -float(xp.finfo(x.dtype).max)
 
     def windows() -> list[Array]:
@@ -64,7 +67,7 @@ def average_pool2d(
     x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0
 ) -> tuple[Array, Backward]:
     """The mean of each window; what padding adds counts as 0, as in torch. Arguments and results as `max_pool2d`."""
-    rows, columns = axes(x.shape[1:3], size, size if stride is None else stride, padding, 1)
+    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     share = 1.0 / (rows.kernel * columns.kernel)
     padded = extend(x, (rows.before, rows.after), (columns.before, columns.after))
     y = sum(views(padded, rows, columns)) * share
@@ -84,6 +87,15 @@ def global_average_pool(x: Array) -> tuple[Array, Backward]:
         return xp.broadcast_to(xp.reshape(dy / (h * w), (n, 1, 1, c)), x.shape)
 
     return xp.mean(x, axis=(1, 2)), backward
+
+
+def pool_axes(image: Shape, size: Pair, stride: Pair | None, padding: Padding) -> tuple[Axis, Axis]:
+    """The windows of pooling; errors as `max_pool2d`."""
+    rows, columns = axes(image, size, size if stride is None else stride, padding, 1)
+    for axis in (rows, columns):
+        if max(axis.before, axis.after) >= axis.kernel:
+            raise ConfigError(f"padding of {axis.before} and {axis.after} must be less than the window, {axis.kernel}")
+    return rows, columns
 
 
 def _sum_of_views(parts: list[Array], rows: Axis, columns: Axis) -> Array:

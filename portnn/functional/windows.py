@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 import array_api_extra as xpx
@@ -16,7 +17,7 @@ from array_api_compat import array_namespace, device
 from portnn._typing import Array, Shape
 from portnn.errors import ConfigError, ShapeError
 
-__all__ = ["Axis", "Pair", "Padding", "axes", "extend", "pair", "spread", "views"]
+__all__ = ["Axis", "Pair", "Padding", "axes", "extend", "pair", "sides", "spread", "views"]
 
 #: One number for both axes, or one for each.
 Pair: TypeAlias = int | tuple[int, int]
@@ -68,9 +69,24 @@ class Axis:
 def pair(name: str, value: Any, lowest: int = 1) -> tuple[int, int]:
     """Two ints, from one or two. Raises ConfigError where they are less than ``lowest``, or no ints."""
     both = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(both) != 2 or not all(type(v) is int and v >= lowest for v in both):
+    whole = all(isinstance(v, Integral) and not isinstance(v, bool) for v in both)
+    if len(both) != 2 or not whole or min(both) < lowest:
         raise ConfigError(f"{name} must be an int of at least {lowest}, or two of them, not {value!r}")
-    return both
+    return int(both[0]), int(both[1])
+
+
+def sides(padding: Any) -> tuple[tuple[int, int], tuple[int, int]] | Literal["same", "valid"]:
+    """Padding as ``((top, bottom), (left, right))``, "same" or "valid". Raises ConfigError where it is neither."""
+    if padding in ("same", "valid"):
+        return padding  # type: ignore[no-any-return]
+    if isinstance(padding, str):
+        raise ConfigError(f'padding must be "same", "valid" or numbers, not {padding!r}')
+    if isinstance(padding, tuple | list) and any(isinstance(side, tuple | list) for side in padding):
+        if len(padding) != 2:
+            raise ConfigError(f"padding must be ((top, bottom), (left, right)), not {padding!r}")
+        return pair("padding", padding[0], 0), pair("padding", padding[1], 0)
+    rows, columns = pair("padding", padding, 0)
+    return (rows, rows), (columns, columns)
 
 
 def axes(size: Shape, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair) -> tuple[Axis, Axis]:
@@ -82,22 +98,14 @@ def axes(size: Shape, kernel: Pair, stride: Pair, padding: Padding, dilation: Pa
         If a padded image is smaller than a window; the sentence shows the arithmetic.
     """
     kernels, strides, dilations = pair("kernel", kernel), pair("stride", stride), pair("dilation", dilation)
-    sides: list[tuple[int, int]]
-    if padding == "valid":
-        sides = [(0, 0), (0, 0)]
-    elif padding == "same":
-        sides = [_same(*numbers) for numbers in zip(size, kernels, strides, dilations, strict=True)]
-    elif isinstance(padding, str):
-        raise ConfigError(f'padding must be "same", "valid" or numbers, not {padding!r}')
-    elif isinstance(padding, tuple | list) and any(isinstance(p, tuple | list) for p in padding):
-        sides = [pair("padding", side, 0) for side in padding]
-        if len(sides) != 2:
-            raise ConfigError(f"padding must be ((top, bottom), (left, right)), not {padding!r}")
+    given = sides(padding)
+    if given == "same":
+        ends = [_same(*numbers) for numbers in zip(size, kernels, strides, dilations, strict=True)]
     else:
-        sides = [(p, p) for p in pair("padding", padding, 0)]
+        ends = [(0, 0), (0, 0)] if given == "valid" else list(given)
     found = [
         Axis(length, k, s, d, before, after)
-        for length, k, s, d, (before, after) in zip(size, kernels, strides, dilations, sides, strict=True)
+        for length, k, s, d, (before, after) in zip(size, kernels, strides, dilations, ends, strict=True)
     ]
     for name, axis in zip(("height", "width"), found, strict=True):
         if axis.count < 1:
@@ -115,12 +123,19 @@ def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]
 
 def extend(x: Array, *ends: tuple[int, int], value: float = 0.0) -> Array:
     """Add values at both ends of the spatial axes; negative numbers take away."""
-    if all(end == (0, 0) for end in ends):
-        return x
-    cut = [slice(max(-b, 0), x.shape[i + 1] - max(-a, 0)) for i, (b, a) in enumerate(ends)]
+    width, cut = [], []
+    for axis, (before, after) in enumerate(ends, start=1):
+        length = x.shape[axis]
+        # What is to be taken away beyond the length is taken from what is added at the other end.
+        first = min(max(-before, 0), length)
+        last = min(max(-after, 0), length - first)
+        missing_before, missing_after = max(-before, 0) - first, max(-after, 0) - last
+        width.append((max(before, 0) - missing_after, max(after, 0) - missing_before))
+        cut.append(slice(first, length - last))
     x = x[:, cut[0], cut[1], :]
-    width = [(0, 0), *((max(b, 0), max(a, 0)) for b, a in ends), (0, 0)]
-    return xpx.pad(x, width, constant_values=value) if any(b or a for b, a in width) else x
+    if all(end == (0, 0) for end in width):
+        return x
+    return xpx.pad(x, [(0, 0), *width, (0, 0)], constant_values=value)
 
 
 def spread(x: Array, steps: tuple[int, int]) -> Array:

@@ -10,7 +10,7 @@ from portnn._typing import Array, Backward, Shape, Tree
 from portnn.checks import check_type, hold_count
 from portnn.errors import ConfigError, ShapeError
 from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
-from portnn.functional.windows import Padding, Pair, axes, pair
+from portnn.functional.windows import Padding, Pair, axes, pair, sides
 from portnn.nn.initializers import HeNormal, Initializer, Zeros
 from portnn.nn.layer import Layer
 from portnn.random import Stream
@@ -69,7 +69,8 @@ class Conv2D(Layer):
         check_type(self, "weight_init", Initializer)
         check_type(self, "bias_init", Initializer)
         for name in ("kernel", "stride", "dilation"):
-            pair(f"{type(self).__name__}'s {name}", getattr(self, name))
+            object.__setattr__(self, name, pair(f"{type(self).__name__}'s {name}", getattr(self, name)))
+        object.__setattr__(self, "padding", sides(self.padding))
         if self.channels % self.groups:
             raise ConfigError(f"{self.channels} channels cannot be parted into {self.groups} groups")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from portnn import tree
 from portnn._typing import Array
 from portnn.errors import ConfigError, ShapeError
 from portnn.nn.layer import Layer
 from portnn.nn.network import Network
+from portnn.random import ShapeStream
 
 __all__ = ["Ensemble"]
 
@@ -55,6 +57,8 @@ class Ensemble:
             raise ShapeError(f"the networks of an ensemble must be of equal shape, not {sorted(shapes)}")
         if activation is not None and not isinstance(activation, Layer):
             raise ConfigError(f"activation must be a layer, not {activation!r}")
+        if activation is not None and tree.leaves(activation.init(ShapeStream(), self.networks[0].output_shape)[:2]):
+            raise ConfigError(f"activation must be a layer without parameters, not {activation!r}")
 
     def predict(self, x: Array, batch_size: int = 1024) -> Array:
         """The averaged predictions; arguments, result and errors as `Network.predict`."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from portnn import functional
 from portnn._typing import Shape
-from portnn.functional.windows import Padding, Pair, axes, pair
+from portnn.functional.pooling import pool_axes
+from portnn.functional.windows import Padding, Pair, pair, sides
 from portnn.nn.convolution import check_image
 from portnn.nn.layer import Parameterless
 
@@ -35,14 +36,14 @@ class MaxPool2D(Parameterless):
     function = staticmethod(functional.max_pool2d)
 
     def __post_init__(self) -> None:
-        pair(f"{type(self).__name__}'s size", self.size)
-        if self.stride is not None:
-            pair(f"{type(self).__name__}'s stride", self.stride)
+        for name in ("size", "stride"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, pair(f"{type(self).__name__}'s {name}", getattr(self, name)))
+        object.__setattr__(self, "padding", sides(self.padding))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         check_image(type(self).__name__, input_shape)
-        stride = self.size if self.stride is None else self.stride
-        rows, columns = axes(input_shape[:2], self.size, stride, self.padding, 1)
+        rows, columns = pool_axes(input_shape[:2], self.size, self.stride, self.padding)
         return (rows.count, columns.count, input_shape[2])
 
 

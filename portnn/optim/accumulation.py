@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import check_type, hold_count
+from portnn.errors import ConfigError
 from portnn.optim.optimizer import Optimizer, check_shapes
 
 __all__ = ["Accumulate"]
@@ -43,10 +44,12 @@ class Accumulate(Optimizer):
     def __post_init__(self) -> None:
         hold_count(self, "every")
         check_type(self, "optimizer", Optimizer)
+        if len(self.optimizer.phases()) > 1:
+            raise ConfigError("an Accumulate within another one: multiply their numbers instead")
 
     @property
     def kind(self) -> object:
-        return Accumulate, self.optimizer.kind
+        return Accumulate, self.every, self.optimizer.kind
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         total = tree.map(lambda p: array_namespace(p).zeros_like(p), params)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from portnn import tree
 from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError
+from portnn.optim import FullBatch
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
@@ -157,8 +158,14 @@ class ReduceOnPlateau(_Watch):
         self.factor = check_number("factor", factor, 0, 1, open_low=True)
         self.lowest = check_number("lowest", lowest, 0, 1)
 
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+        super().on_fit_begin(trainer, epochs, steps_per_epoch)
+        if isinstance(trainer.optimizer, FullBatch):
+            raise ConfigError(f"{type(trainer.optimizer).__name__} has no learning rate for ReduceOnPlateau to lower")
+
     def _no_better(self, trainer: Trainer) -> None:
-        trainer.lr_factor = max(trainer.lr_factor * self.factor, self.lowest)
+        lower = max(trainer.lr_factor * self.factor, self.lowest)
+        trainer.lr_factor = min(trainer.lr_factor, lower)
 
 
 class ProgressBar(Callback):

@@ -68,8 +68,8 @@ class _Objective:
         total = tree.map(lambda p: array_namespace(p).zeros_like(p), params)
         zero = backend.asarray(0.0, net.dtype)
         sums, state = (backend.copy(zero), backend.copy(zero)), tree.map(backend.copy, net.state)
-        for index in self._batches:
-            total, sums, state = self._add(total, sums, state, params, (*self._data, index))
+        for number, index in enumerate(self._batches):
+            total, sums, state = self._add(total, sums, state, params, (*self._data, index, number))
         loss_sum, weight = backend.to_floats(list(sums))
         self._between()
         if self._trainer.stopping:
@@ -94,14 +94,14 @@ def _adding_step(trainer: Trainer) -> Callable[..., Any]:
     net, loss = trainer.network, trainer.loss
     layer, dtype = net.layer, net.backend.dtype(net.dtype)
     # The same draws at every evaluation: the line search needs a function.
-    noise = trainer.rng.child("noise").at(trainer.step + 1)
+    noise = trainer.rng.child("noise", "full batch", trainer.step + 1)
 
     def add(total: Tree, sums: tuple[Array, Array], state: Tree, params: Tree, batch: tuple[Any, ...]) -> Any:
-        x, y, all_weights, index = batch
+        x, y, all_weights, index, number = batch
         xp = array_namespace(y)
         rows, target = take_rows(x, index, dtype), xp.take(y, index, axis=0)
         weight = None if all_weights is None else xp.take(all_weights, index)
-        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise)
+        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(number))
         value, loss_backward = loss(prediction, target, weight)
         _, here = loss.totals(prediction, target, weight)
         _, grads = backward(loss_backward(here), input_grad=False)
@@ -140,6 +140,8 @@ def minimize(
     name, n, needed = type(method).__name__, net.parameter_count, method.matrices * 8 * net.parameter_count**2
     if needed > _MATRIX_LIMIT:
         raise ConfigError(f"{name} needs {needed / 2**30:,.0f} GiB for {n:,} parameters: take LBFGS")
+    if n == 0:
+        raise ConfigError(f"{name} has nothing to train: the network has no parameters")
     objective = _Objective(trainer, data, size, between)
     clock = time.perf_counter()
 
@@ -150,7 +152,10 @@ def minimize(
         seconds = time.perf_counter() - clock
         rate = objective.evaluations * data[0].shape[0] / seconds
         record = {"epoch": trainer.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}
-        end_epoch(record | {"evaluations": objective.evaluations})
+        try:
+            end_epoch(record | {"evaluations": objective.evaluations})
+        except StopIteration as error:  # SciPy would take it for ours
+            raise RuntimeError("StopIteration in a callback or a metric") from error
         objective.evaluations, clock = 0, time.perf_counter()
         if trainer.stopping:
             raise StopIteration
@@ -166,4 +171,4 @@ def minimize(
         )
     except _Stopped:
         return "stopped"
-    return str(result.message)
+    return "stopped" if trainer.stopping else str(result.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
-from portnn.checks import check_count, check_lengths, check_number, enter, enter_target
+from portnn.checks import check_count, check_lengths, check_number, check_target, enter, enter_target
 from portnn.errors import ConfigError, ShapeError
 from portnn.functional import softmax
 from portnn.nn import Network
@@ -58,6 +58,7 @@ def fit_with_pseudo_labels(
 
     Before each round the others are labelled anew; how many were is ``pseudo_labels`` in the history. Train the network
     on the labelled examples first, as long as that gains: what it believes at the beginning is confirmed later on.
+    Callbacks begin anew in each round, as each is a call of `Trainer.fit`.
 
     Parameters
     ----------
@@ -89,6 +90,7 @@ def fit_with_pseudo_labels(
     y = enter_target(y, backend, net.dtype, "classes")
     xp = array_namespace(x)
     check_lengths(x, y)
+    check_target(y, "classes", net.output_shape, backend)
     if y.ndim != 1:
         raise ShapeError(f"y must be class numbers, one for each example, not of shape {tuple(y.shape)}")
     if x.dtype != more.dtype:

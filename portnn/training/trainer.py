@@ -161,7 +161,7 @@ class Trainer:
         batch_size : int, optional
             Default 32. The last batch of an epoch may be smaller; a size above n means one batch. With a full-batch
             method, how many examples go through the network at once, default 1024: it bounds the memory, and the
-            result is that of all examples together (but for BatchNorm, which sees such a batch).
+            result is that of all examples together (but for layers that look at a whole batch, or draw numbers for it).
         validation_data : (x, y), optional
             Measured after every epoch.
         sample_weight : array, shape (n,), optional
