@@ -14,7 +14,7 @@ import numpy as np
 
 from portnn import Network, Trainer, kernels, losses, nn, optim
 from portnn.errors import ConfigError
-from portnn.functional.windows import axes
+from portnn.functional.windows import axes, pair
 
 __all__ = ["PEERS", "Peer"]
 
@@ -132,7 +132,7 @@ def _jax(net: Network) -> Step:
                 names = ("NHWC", "HWIO", "NHWC")
                 x = lax.conv_general_dilated(x, p["w"], strides, ends, dimension_numbers=names) + p["b"]
             elif isinstance(layer, nn.MaxPool2D):
-                size = (1, layer.size, layer.size, 1)
+                size = (1, *pair("size", layer.size), 1)
                 x = lax.reduce_window(x, -jnp.inf, lax.max, size, size, "VALID")
             elif isinstance(layer, nn.ReLU):
                 x = jax.nn.relu(x)

@@ -14,6 +14,14 @@ from lanes import USABLE, USABLE64, open_lane
 from portnn.backend import Backend
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Images on JAX are slow: without its cache, XLA compiles seconds for each of these tests."""
+    for item in items:
+        name = item.name.lower()
+        if "jax" in name and any(word in name for word in ("conv", "pool2d", "residual", "slabs")):
+            item.add_marker("slow")
+
+
 @pytest.fixture(params=USABLE)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every usable backend in turn; see `lanes`."""

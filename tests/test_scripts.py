@@ -65,6 +65,7 @@ def test_train_then_predict(tmp_path):
     assert again.stdout.startswith(f"test accuracy {accuracy} on digits: ")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers():
     outputs = [script(*TRAIN, "--data", "digits", "--seed", seed).stdout for seed in ("0", "0", "1")]
     curves = [[line.split("  ")[1:3] for line in text.splitlines() if line.startswith("epoch")] for text in outputs]
@@ -81,6 +82,7 @@ def test_mnist_from_a_folder(tmp_path):
         assert done.stdout.startswith("mnist: 20 training and 10 test images, on numpy:cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 def test_optimizers(optimizer):
     done = script(*TRAIN, "--data", "digits", "--optimizer", optimizer, "--lr", "0.01")
@@ -94,6 +96,7 @@ def report_of(path, *arguments):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_cnn_learns(tmp_path):
     model = tmp_path / "m.safetensors"
     report = report_of(tmp_path / "r.json", "--model", "cnn", "--batch-size", "32", "--save", model)
@@ -105,6 +108,7 @@ def test_cnn_learns(tmp_path):
     assert predicted.startswith(f"test accuracy {last:.2%} on digits: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "hidden", "batch_size", "epochs", "optimizer"),
     [
@@ -126,11 +130,13 @@ def test_recipes_and_what_overrides_them(tmp_path, arguments, hidden, batch_size
     assert report["optimizer"].startswith(optimizer)
 
 
+@pytest.mark.slow
 def test_augmentation_changes_what_is_learnt(tmp_path):
     plain, augmented = (report_of(tmp_path / "r.json", "--epochs", "1", *more) for more in ([], ["--augment"]))
     assert plain["epochs"][0]["loss"] < augmented["epochs"][0]["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_plots(tmp_path, model):
     pytest.importorskip("matplotlib")
@@ -252,6 +258,7 @@ def test_ctrl_c_saves_and_ends(tmp_path):
     assert f"test accuracy {accuracy}" in script("scripts/predict_mnist.py", "--model", model).stdout
 
 
+@pytest.mark.slow
 def test_compare_backends():
     done = script("scripts/compare_backends.py", "--data", "digits", "--steps", "5", "--backends", "numpy", "numpy")
     assert done.returncode == 0, done.stderr
