@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,11 +23,22 @@ def _correlate(x: Any, w: Any, rows: Axis, columns: Axis, groups: int) -> Any:
         x,
         w,
         (rows.stride, columns.stride),
-        ((rows.before, rows.after), (columns.before, columns.after)),
+        (rows.ends, columns.ends),
         rhs_dilation=(rows.dilation, columns.dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+def _with_bias(product: Callable[[Any, Any], Any], x: Any, w: Any, b: Any) -> Any:
+    """A product of images and kernel, plus biases, and the pullback of both."""
+    y, pullback = jax.vjp(product, x, w)
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        dx, dw = pullback(dy)
+        return (dx if input_grad else None), dw, dy.sum(axis=(0, 1, 2))
+
+    return y + b, backward
 
 
 def _conv2d(
@@ -42,13 +54,7 @@ def _conv2d(
 ) -> Any:
     check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
     rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
-    y, pullback = jax.vjp(lambda x, w: _correlate(x, w, rows, columns, groups), x, w)
-
-    def backward(dy: Any, input_grad: bool = True) -> Any:
-        dx, dw = pullback(dy)
-        return (dx if input_grad else None), dw, dy.sum(axis=(0, 1, 2))
-
-    return y + b, backward
+    return _with_bias(lambda x, w: _correlate(x, w, rows, columns, groups), x, w, b)
 
 
 def _conv_transpose2d(
@@ -70,19 +76,13 @@ def _conv_transpose2d(
         (y,) = jax.linear_transpose(lambda image: _correlate(image, w, rows, columns, groups), image)(x)
         return y
 
-    y, pullback = jax.vjp(scatter, x, w)
-
-    def backward(dy: Any, input_grad: bool = True) -> Any:
-        dx, dw = pullback(dy)
-        return (dx if input_grad else None), dw, dy.sum(axis=(0, 1, 2))
-
-    return y + b, backward
+    return _with_bias(scatter, x, w, b)
 
 
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     window, steps = (1, rows.kernel, columns.kernel, 1), (1, rows.stride, columns.stride, 1)
-    ends = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    ends = ((0, 0), rows.ends, columns.ends, (0, 0))
     y, pullback = jax.vjp(lambda x: lax.reduce_window(x, -jax.numpy.inf, lax.max, window, steps, ends), x)
 
     def backward(dy: Any) -> Any:

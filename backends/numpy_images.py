@@ -59,7 +59,7 @@ def _unfold(x: Any, buffer: Any, rows: Axis, columns: Axis) -> Any:
     if loops is not None:
         loops.unfold(x, windows.reshape(places, values), _numbers(rows), _numbers(columns))
         return windows.reshape(places, values)
-    padded = extend(x, (rows.before, rows.after), (columns.before, columns.after))
+    padded = extend(x, rows.ends, columns.ends)
     a, b, d, e = padded.strides
     shape = (n, rows.count, columns.count, rows.kernel, columns.kernel, c)
     strides = (a, b * rows.stride, d * columns.stride, b * rows.dilation, d * columns.dilation, e)

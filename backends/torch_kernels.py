@@ -12,7 +12,7 @@ import torch
 
 from portnn.functional.convolution import MEMORY, check_groups, conv2d, transposed_axes
 from portnn.functional.pooling import pool_axes
-from portnn.functional.windows import Axis, Padding, Pair, axes, extend
+from portnn.functional.windows import Padding, Pair, axes, extend
 from portnn.kernels import Kernel
 
 from .erf_kernels import erf_kernel
@@ -36,11 +36,6 @@ def _hwio(w: Any) -> Any:
     return w.permute(2, 3, 1, 0)
 
 
-def _ends(rows: Axis, columns: Axis, sign: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
-    (a, b), (c, d) = ((sign * axis.before, sign * axis.after) for axis in (rows, columns))
-    return (a, b), (c, d)
-
-
 def _conv2d(
     x: Any,
     w: Any,
@@ -59,9 +54,9 @@ def _conv2d(
         # (2, 9, 12, 3) and stride 3. With the channels first it does not.
         options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "memory": memory}
         return conv2d.portable(x, w, b, **options)
-    even = rows.before == rows.after and columns.before == columns.after
+    even = all(before == after for before, after in (rows.ends, columns.ends))
     pads = (rows.before, columns.before) if even else (0, 0)
-    ends = ((0, 0), (0, 0)) if even else _ends(rows, columns)
+    ends = ((0, 0), (0, 0)) if even else (rows.ends, columns.ends)
     steps = (rows.stride, columns.stride), pads, (rows.dilation, columns.dilation)
     given, kernel = _first(extend(x, *ends)), _oihw(w).contiguous()  # torch refuses others, for a single output
     y = _last(torch.conv2d(given, kernel, b, *steps, groups))
@@ -108,14 +103,14 @@ def _conv_transpose2d(
 
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    ends = _ends(rows, columns)
+    ends = (rows.ends, columns.ends)
     padded = _first(extend(x, *ends, value=-float(torch.finfo(x.dtype).max)))
     window = (rows.kernel, columns.kernel), (rows.stride, columns.stride)
     y, index = torch.nn.functional.max_pool2d(padded, *window, return_indices=True)
 
     def backward(dy: Any) -> Any:
         dx = torch.ops.aten.max_pool2d_with_indices_backward(_first(dy), padded, *window, (0, 0), (1, 1), False, index)
-        return extend(_last(dx), *_ends(rows, columns, -1))
+        return extend(_last(dx), *((-p, -q) for p, q in ends))
 
     return _last(y), backward
 

@@ -166,7 +166,7 @@ def _slabs(x: Array, rows: Axis, columns: Axis, memory: int) -> Iterator[tuple[s
     size = max(1, memory // max(bytes_each, 1))
     for start in range(0, max(n, 1), size):
         images = slice(start, min(start + size, n))
-        padded = extend(x[images, ...], (rows.before, rows.after), (columns.before, columns.after))
+        padded = extend(x[images, ...], rows.ends, columns.ends)
         found = xp.stack(views(padded, rows, columns), axis=3)
         yield images, xp.reshape(found, (-1, rows.kernel * columns.kernel, c))
 

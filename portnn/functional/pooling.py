@@ -47,7 +47,7 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
     lowest = -float(xp.finfo(x.dtype).max)
 
     def windows() -> list[Array]:
-        return views(extend(x, (rows.before, rows.after), (columns.before, columns.after), value=lowest), rows, columns)
+        return views(extend(x, rows.ends, columns.ends, value=lowest), rows, columns)
 
     y = functools.reduce(xp.maximum, windows())
 
@@ -69,7 +69,7 @@ def average_pool2d(
     """The mean of each window; what padding adds counts as 0, as in torch. Arguments and results as `max_pool2d`."""
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     share = 1.0 / (rows.kernel * columns.kernel)
-    padded = extend(x, (rows.before, rows.after), (columns.before, columns.after))
+    padded = extend(x, rows.ends, columns.ends)
     y = sum(views(padded, rows, columns)) * share
 
     def backward(dy: Array) -> Array:

@@ -45,7 +45,7 @@ def channels_last(x: Array) -> tuple[Array, Backward]:
 def pad(x: Array, *, padding: Padding = 1) -> tuple[Array, Backward]:
     """Zeros around images (n, h, w, c): see `portnn.functional.windows.Padding`; "same" and "valid" add none."""
     rows, columns = axes(x.shape[1:3], 1, 1, padding, 1)
-    ends = ((rows.before, rows.after), (columns.before, columns.after))
+    ends = (rows.ends, columns.ends)
 
     def backward(dy: Array) -> Array:
         return extend(dy, *((-before, -after) for before, after in ends))

@@ -46,6 +46,11 @@ class Axis:
     after: int
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """Zeros added before and after, for `extend`."""
+        return self.before, self.after
+
+    @property
     def span(self) -> int:
         """From the first value of a window to its last, both included."""
         return (self.kernel - 1) * self.dilation + 1

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import check_type, hold_count
 from portnn.errors import ConfigError
-from portnn.optim.optimizer import Optimizer, check_shapes
+from portnn.optim.optimizer import Optimizer, check_shapes, zeros_like
 
 __all__ = ["Accumulate"]
 
@@ -52,14 +50,13 @@ class Accumulate(Optimizer):
         return Accumulate, self.every, self.optimizer.kind
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
-        total = tree.map(lambda p: array_namespace(p).zeros_like(p), params)
-        return (total, *self.optimizer.slots(params))
+        return (zeros_like(params), *self.optimizer.slots(params))
 
     def hyper(self, step: int) -> dict[str, float]:
         return self.optimizer.hyper(-(-step // self.every))
 
     def phases(self) -> tuple[Optimizer, ...]:
-        return (_Collect(),) * (self.every - 1) + (self,)
+        return (_Collect(self.every, self.optimizer),) * (self.every - 1) + (self,)
 
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
@@ -67,15 +64,11 @@ class Accumulate(Optimizer):
         total, *inner = slots
         mean = tree.map(lambda t, g: (t + g) / self.every, total, grads)
         params, new = self.optimizer.update(params, mean, tuple(inner), hyper)
-        return params, (tree.map(lambda t: array_namespace(t).zeros_like(t), total), *new)
+        return params, (zeros_like(total), *new)
 
 
-@dataclass(frozen=True)
-class _Collect(Optimizer):
+class _Collect(Accumulate):
     """The steps between: gradients are added up."""
-
-    def slots(self, params: Tree) -> tuple[Tree, ...]:
-        raise NotImplementedError("a phase of Accumulate, which makes its slots")
 
     def hyper(self, step: int) -> dict[str, float]:
         return {"lr": 0.0}  # for what decays weights around us

@@ -14,13 +14,18 @@ from portnn.checks import hold_number
 from portnn.errors import ShapeError
 from portnn.optim.schedules import Schedule
 
-__all__ = ["Optimizer", "UpdateRule", "check_shapes"]
+__all__ = ["Optimizer", "UpdateRule", "check_shapes", "zeros_like"]
 
 
 def check_shapes(p: Array, g: Array) -> None:
     """Raise ShapeError unless a gradient has the shape of its parameter: broadcasting would hide a mistake."""
     if p.shape != g.shape:
         raise ShapeError(f"a gradient of shape {tuple(g.shape)} for a parameter of shape {tuple(p.shape)}")
+
+
+def zeros_like(params: Tree) -> Tree:
+    """A tree of the same structure, shapes, dtypes and devices, filled with 0."""
+    return tree.map(lambda p: array_namespace(p).zeros_like(p), params)
 
 
 class Optimizer(ABC):
@@ -106,7 +111,7 @@ class UpdateRule(Optimizer):
         return {"lr": float(self.lr(step) if isinstance(self.lr, Schedule) else self.lr)}
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
-        return tuple(tree.map(lambda p: array_namespace(p).zeros_like(p), params) for _ in range(self.slot_count))
+        return tuple(zeros_like(params) for _ in range(self.slot_count))
 
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]

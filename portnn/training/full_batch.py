@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from portnn import tree
-from portnn._typing import Array, Tree
+from portnn._typing import Tree
 from portnn.data.batches import batches
 from portnn.errors import ConfigError, DivergenceError
-from portnn.functional import take_rows
 from portnn.optim import FullBatch
+from portnn.optim.optimizer import zeros_like
+from portnn.training.steps import Data, adding_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,12 +37,14 @@ class _Stopped(Exception):
 class _Objective:
     """The loss of all examples, and its gradient, as functions of one host vector of all parameters."""
 
-    def __init__(self, trainer: Trainer, data: tuple[Any, ...], size: int, between: Callable[[], None]) -> None:
+    def __init__(self, trainer: Trainer, data: Data, size: int, between: Callable[[], None]) -> None:
         net = trainer.network
         self._trainer, self._data, self._between, self._backend = trainer, data, between, net.backend
         self._method: Any = trainer.optimizer
         self._batches = [net.backend.asarray(index) for index in batches(data[0].shape[0], size)]
-        self._add = net.backend.compile(_adding_step(trainer))
+        # The same draws at every evaluation: the line search needs a function.
+        noise = trainer.rng.child("noise", "full batch", trainer.step + 1)
+        self._add = net.backend.compile(adding_step(net, trainer.loss, noise))
         self.state = net.state
         self.loss, self.evaluations = math.nan, 0
 
@@ -64,12 +66,12 @@ class _Objective:
 
     def __call__(self, vector: Vector) -> tuple[float, Vector]:
         backend, net = self._backend, self._trainer.network
-        params, xp = self.params(vector), self._backend.xp
-        total = tree.map(lambda p: array_namespace(p).zeros_like(p), params)
+        params = self.params(vector)
+        total = zeros_like(params)
         zero = backend.asarray(0.0, net.dtype)
         sums, state = (backend.copy(zero), backend.copy(zero)), tree.map(backend.copy, net.state)
         for number, index in enumerate(self._batches):
-            total, sums, state = self._add(total, sums, state, params, (*self._data, index, number))
+            total, sums, state = self._add(total, sums, state, params, (*self._data, index), number)
         loss_sum, weight = backend.to_floats(list(sums))
         self._between()
         if self._trainer.stopping:
@@ -78,8 +80,7 @@ class _Objective:
         self.evaluations += 1
         value, gradient = self.loss, self.vector(total) / weight
         if self._method.penalty is not None:
-            zeros = tree.map(xp.zeros_like, params)
-            gradient += self.vector(self._method.penalty.transform(params, zeros))
+            gradient += self.vector(self._method.penalty.transform(params, zeros_like(params)))
             value += sum(backend.to_floats(self._method.penalty.terms(params)))
         if not math.isfinite(value) or not np.isfinite(gradient).all():
             raise DivergenceError(
@@ -89,30 +90,9 @@ class _Objective:
         return value, gradient
 
 
-def _adding_step(trainer: Trainer) -> Callable[..., Any]:
-    """Adds the loss and the gradients of a batch to the sums so far, which are given up."""
-    net, loss = trainer.network, trainer.loss
-    layer, dtype = net.layer, net.backend.dtype(net.dtype)
-    # The same draws at every evaluation: the line search needs a function.
-    noise = trainer.rng.child("noise", "full batch", trainer.step + 1)
-
-    def add(total: Tree, sums: tuple[Array, Array], state: Tree, params: Tree, batch: tuple[Any, ...]) -> Any:
-        x, y, all_weights, index, number = batch
-        xp = array_namespace(y)
-        rows, target = take_rows(x, index, dtype), xp.take(y, index, axis=0)
-        weight = None if all_weights is None else xp.take(all_weights, index)
-        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(number))
-        value, loss_backward = loss(prediction, target, weight)
-        _, here = loss.totals(prediction, target, weight)
-        _, grads = backward(loss_backward(here), input_grad=False)
-        return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
-
-    return add
-
-
 def minimize(
     trainer: Trainer,
-    data: tuple[Any, ...],
+    data: Data,
     iterations: int,
     size: int,
     between: Callable[[], None],

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -38,6 +38,7 @@ from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.history import History
 from portnn.training.interrupts import between_steps
+from portnn.training.steps import Data, gather, training_step
 
 __all__ = ["Trainer"]
 
@@ -45,9 +46,6 @@ __all__ = ["Trainer"]
 _LOOK_EVERY = 0.1
 
 Metric = Callable[[Array, Array], Array]
-
-#: Examples, targets and weights (or None) on the device.
-Data: TypeAlias = tuple[Array, Array, Array | None]
 
 
 class Trainer:
@@ -300,7 +298,7 @@ class Trainer:
         if self._compiled_for != parts:
             rules = optimizer.phases()
             # New functions each time: a compiler keeps what it made for an old one.
-            steps = {id(r): _training_step(net, self.loss, r, self.augment, self.rng) for r in rules}
+            steps = {id(r): training_step(net, self.loss, r, self.augment, self.rng) for r in rules}
             compiled = {key: net.backend.compile(step) for key, step in steps.items()}
             self._steps, self._compiled_for = [(rule, compiled[id(rule)]) for rule in rules], parts
 
@@ -370,8 +368,8 @@ class Trainer:
         values: dict[str, list[Any]] = {name: [] for name in self.metrics}
         for index in batches(n, check_batch_size(batch_size, n)):
             rows = backend.asarray(index)
-            prediction = net.layer.apply(net.params, net.state, take_rows(x, rows, dtype))
-            target = array_namespace(y).take(y, rows, axis=0)
+            examples, target, _ = gather((x, y, None, rows), dtype)
+            prediction = net.layer.apply(net.params, net.state, examples)
             sizes.append(len(index))
             total, weight = self.loss.totals(prediction, target)
             totals.append(total)
@@ -395,38 +393,3 @@ def _pair(data: Any) -> tuple[Any, Any]:
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ConfigError("validation_data must be a pair (x, y)")
     return data[0], data[1]
-
-
-def _augmented(augment: Augment, rows: Array, rng: Stream) -> Array:
-    """What an augmentation makes of a batch; ShapeError where it does not keep shape and dtype."""
-    made = augment(rows, rng)
-    if made.shape != rows.shape or made.dtype != rows.dtype:
-        raise ShapeError(
-            f"augment must keep shape and dtype: of {tuple(rows.shape)}, {rows.dtype}, it made {tuple(made.shape)}, "
-            f"{made.dtype}"
-        )
-    return made
-
-
-def _training_step(
-    network: Network, loss: Loss, optimizer: Optimizer, augment: Augment | None, rng: Stream
-) -> Callable[..., Any]:
-    """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
-    layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
-
-    def step(
-        params: Tree, state: Tree, slots: tuple[Tree, ...], batch: tuple[Array, ...], hyper: Any
-    ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
-        x, y, all_weights, index = batch
-        xp = array_namespace(y)
-        rows, target = take_rows(x, index, dtype), xp.take(y, index, axis=0)
-        weight = None if all_weights is None else xp.take(all_weights, index)
-        if augment is not None:
-            rows = _augmented(augment, rows, rng.child("augment").at(hyper["step"]))
-        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
-        value, loss_backward = loss(prediction, target, weight)
-        _, grads = backward(loss_backward(), input_grad=False)
-        params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
-        return params, state, slots, value
-
-    return step

@@ -1,0 +1,82 @@
+"""What is computed for one batch: pure functions of arrays, which a backend may compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from array_api_compat import array_namespace
+
+from portnn import tree
+from portnn._typing import Array, DType, Tree
+from portnn.data.augmentation import Augment
+from portnn.errors import ShapeError
+from portnn.functional import take_rows
+from portnn.losses import Loss
+from portnn.nn.network import Network
+from portnn.optim import Optimizer
+from portnn.random import Stream
+
+__all__ = ["Batch", "Data", "adding_step", "gather", "training_step"]
+
+#: Examples, targets and weights (or None) on the device.
+Data: TypeAlias = tuple[Array, Array, Array | None]
+
+#: All data, and the numbers of the examples that make up a batch.
+Batch: TypeAlias = tuple[Array, Array, Array | None, Array]
+
+
+def gather(batch: Batch, dtype: DType) -> Data:
+    """The examples of a batch as floats, their targets, and their weights."""
+    x, y, weight, index = batch
+    take = array_namespace(y).take
+    return take_rows(x, index, dtype), take(y, index, axis=0), None if weight is None else take(weight, index, axis=0)
+
+
+def training_step(
+    network: Network, loss: Loss, optimizer: Optimizer, augment: Augment | None, rng: Stream
+) -> Callable[..., Any]:
+    """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
+    layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
+
+    def step(
+        params: Tree, state: Tree, slots: tuple[Tree, ...], batch: Batch, hyper: Any
+    ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
+        rows, target, weight = gather(batch, dtype)
+        if augment is not None:
+            rows = _augmented(augment, rows, rng.child("augment").at(hyper["step"]))
+        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
+        value, loss_backward = loss(prediction, target, weight)
+        _, grads = backward(loss_backward(), input_grad=False)
+        params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
+        return params, state, slots, value
+
+    return step
+
+
+def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., Any]:
+    """Adds the loss and the gradients of a batch to the sums so far; its first three arguments are given up."""
+    layer, dtype = network.layer, network.backend.dtype(network.dtype)
+
+    def add(
+        total: Tree, sums: tuple[Array, Array], state: Tree, params: Tree, batch: Batch, number: int
+    ) -> tuple[Tree, tuple[Array, Array], Tree]:
+        rows, target, weight = gather(batch, dtype)
+        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(number))
+        value, loss_backward = loss(prediction, target, weight)
+        _, here = loss.totals(prediction, target, weight)
+        _, grads = backward(loss_backward(here), input_grad=False)
+        return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
+
+    return add
+
+
+def _augmented(augment: Augment, rows: Array, rng: Stream) -> Array:
+    """What an augmentation makes of a batch; ShapeError where it does not keep shape and dtype."""
+    made = augment(rows, rng)
+    if made.shape != rows.shape or made.dtype != rows.dtype:
+        raise ShapeError(
+            f"augment must keep shape and dtype: of {tuple(rows.shape)}, {rows.dtype}, it made {tuple(made.shape)}, "
+            f"{made.dtype}"
+        )
+    return made
