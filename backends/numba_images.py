@@ -1,30 +1,19 @@
 """Loops over images, compiled by Numba: what NumPy would do in many passes over memory, in one.
 
-They run without the GIL and on one thread: a call takes some hundred microseconds, and OpenBLAS keeps the other cores.
-The compiled code is kept on disk. Images are (n, h, w, c), C-contiguous. An axis of windows is given as the tuple
+Images are (n, h, w, c), C-contiguous. An axis of windows is given as the tuple
 (count, kernel, stride, dilation, before).
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from numba import njit
+from .numba_compile import compiled
 
 __all__ = ["fold", "pool_backward", "pool_forward", "unfold", "unfold_narrow"]
 
-F = TypeVar("F")
 
-
-def _compiled(function: F) -> F:
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return cast(F, njit(cache=True, **options)(function))
-    except RuntimeError:  # neither beside this file nor in the user's folder may the compiled code be written
-        return cast(F, njit(**options)(function))
-
-
-@_compiled
+@compiled
 def unfold(x: Any, windows: Any, rows: Any, columns: Any) -> None:
     """Fill ``windows``, (n rows columns, kh kw c), with those of ``x``: one row after the other."""
     n, h, w, c = x.shape
@@ -54,7 +43,7 @@ def unfold(x: Any, windows: Any, rows: Any, columns: Any) -> None:
                                 pixel[:] = 0.0
 
 
-@_compiled
+@compiled
 def unfold_narrow(x: Any, windows: Any, rows: Any, columns: Any) -> None:
     """As `unfold`, for few channels, where the innermost loop goes along the image: column after column.
 
@@ -85,7 +74,7 @@ def unfold_narrow(x: Any, windows: Any, rows: Any, columns: Any) -> None:
                                 windows[q, start + j] = 0.0
 
 
-@_compiled
+@compiled
 def fold(windows: Any, x: Any, rows: Any, columns: Any) -> None:
     """The adjoint of `unfold`: add every value of the windows to its place in ``x``."""
     n, h, w, c = x.shape
@@ -105,7 +94,7 @@ def fold(windows: Any, x: Any, rows: Any, columns: Any) -> None:
                 place += 1
 
 
-@_compiled
+@compiled
 def pool_forward(x: Any, y: Any, rows: Any, columns: Any) -> None:
     """The largest value of each window, or NaN if there is one."""
     n, h, w, c = x.shape
@@ -128,7 +117,7 @@ def pool_forward(x: Any, y: Any, rows: Any, columns: Any) -> None:
                                     y[m, i, j, k] = a if a > b or a != a else b
 
 
-@_compiled
+@compiled
 def pool_backward(dy: Any, x: Any, y: Any, dx: Any, free: Any, tiled: bool, rows: Any, columns: Any) -> None:
     """Add each gradient to the first place that has the largest value; ``free`` is scratch of shape (c,).
 

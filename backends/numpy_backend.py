@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -14,6 +14,7 @@ from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
 from .numpy_kernels import KERNELS
+from .numpy_workspace import workspace
 
 
 class NumpyBackend(Backend):
@@ -54,6 +55,8 @@ class NumpyBackend(Backend):
     def copy(self, array: Any) -> Any:
         return np.array(array)
 
-    def context(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         # As on every other library: infinity and NaN show in the results, and no warnings come on top.
-        return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        with workspace(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield

@@ -22,7 +22,16 @@ from portnn._typing import Array, DType
 from portnn.backend import backend_class_of
 from portnn.errors import KernelError
 
-__all__ = ["Dispatched", "Kernel", "check_twin", "differentiable", "portable", "registry", "update_rule"]
+__all__ = [
+    "Dispatched",
+    "Kernel",
+    "array_function",
+    "check_twin",
+    "differentiable",
+    "portable",
+    "registry",
+    "update_rule",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -84,6 +93,11 @@ def differentiable(function: Callable[P, R]) -> Dispatched[P, R]:
     return _register(function, "differentiable")
 
 
+def array_function(function: Callable[P, R]) -> Dispatched[P, R]:
+    """Register a portable function of arrays that is not differentiated; its first argument is an array."""
+    return _register(function, "array_function")
+
+
 def update_rule(function: Callable[P, R]) -> Dispatched[P, R]:
     """Register the portable mathematics of an optimizer for one leaf: ``(p, g, *slots, **hyper) -> (p, *slots)``.
 
@@ -93,7 +107,9 @@ def update_rule(function: Callable[P, R]) -> Dispatched[P, R]:
     return _register(function, "update_rule")
 
 
-def _register(function: Callable[P, R], kind: Literal["differentiable", "update_rule"]) -> Dispatched[P, R]:
+def _register(
+    function: Callable[P, R], kind: Literal["differentiable", "array_function", "update_rule"]
+) -> Dispatched[P, R]:
     name = function.__name__
     if name in _registry:
         raise KernelError(f"a portable function called {name!r} is registered already")

@@ -63,12 +63,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     pieces = np.resize(order, (steps, size))
     images, labels = (peer.array(np.asarray(a)[pieces]) for a in (data.x_train, data.y_train))
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step = peer.make(Network(layer, data.x_train.shape[1:], device=peer.device, rng=0))
+    net = Network(layer, data.x_train.shape[1:], device=peer.device, rng=0)
+    step = peer.make(net)
     seconds, values = [], []
-    for i in range(steps):
-        begin = time.perf_counter()
-        values.append(peer.number(step(images[i], labels[i])))
-        seconds.append(time.perf_counter() - begin)
+    with net.backend.context():  # as in `Trainer.fit`
+        for i in range(steps):
+            begin = time.perf_counter()
+            values.append(peer.number(step(images[i], labels[i])))
+            seconds.append(time.perf_counter() - begin)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "epoch": statistics.median(seconds[WARM_UP:]) * IMAGES / size,

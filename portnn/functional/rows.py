@@ -3,6 +3,7 @@
 from array_api_compat import array_namespace
 
 from portnn._typing import Array, DType
+from portnn.kernels import array_function
 
 __all__ = ["as_float", "take_rows"]
 
@@ -24,6 +25,7 @@ def as_float(x: Array, dtype: DType) -> Array:
     return values / 255.0 if x.dtype == xp.uint8 else values
 
 
+@array_function
 def take_rows(x: Array, index: Array, dtype: DType) -> Array:
     """Rows of ``x``, shape (N, ...), by ``index``, shape (n,) of integers, read as floats: shape (n, ...)."""
     xp = array_namespace(x)

@@ -1,0 +1,44 @@
+"""How the loops of the Numba twins are compiled, and loaded when they are first needed: Numba takes a while.
+
+They run without the GIL and on one thread, and the compiled code is kept on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeVar, cast
+
+from portnn.backend import first_line
+
+__all__ = ["HAS_NUMBA", "compiled", "loops"]
+
+F = TypeVar("F")
+
+#: Whether Numba (the extra ``fast``) is installed.
+HAS_NUMBA = find_spec("numba") is not None
+
+
+def compiled(function: F) -> F:
+    from numba import njit
+
+    # NumPy's division, which does not raise: a loop with a test for zero in it is not vectorised.
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return cast(F, njit(cache=True, **options)(function))
+    except RuntimeError:  # neither beside the file nor in the user's folder may the compiled code be written
+        return cast(F, njit(**options)(function))
+
+
+@functools.cache
+def loops(subject: str) -> Any:
+    """The module ``numba_<subject>``; None without Numba, and with a warning where it is installed but of no use."""
+    if not HAS_NUMBA:
+        return None
+    try:
+        return import_module(f".numba_{subject}", __package__)
+    except ImportError as error:  # as where NumPy is newer than Numba knows
+        warnings.warn(f"Numba cannot be used, so training is slower: {first_line(error)}", RuntimeWarning, stacklevel=2)
+        return None

@@ -1,0 +1,68 @@
+"""Loops over the rows of a batch, compiled by Numba. Arrays are C-contiguous; flat ones have one axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .numba_compile import compiled
+
+__all__ = ["class_slopes", "class_values", "divided_rows", "relu_slopes"]
+
+
+@compiled
+def divided_rows(x: Any, index: Any, divisor: float, out: Any) -> None:
+    """``out[i] = x[index[i]] / divisor``, for x and out of two axes."""
+    scale = out.dtype.type(divisor)
+    for i in range(index.size):
+        row, to = x[index[i]], out[i]
+        for j in range(to.size):
+            to[j] = row[j] / scale
+
+
+@compiled
+def relu_slopes(dy: Any, y: Any, dx: Any) -> None:
+    """``dx = dy`` where ``y > 0``, else 0; flat."""
+    for i in range(y.size):
+        dx[i] = dy[i] if y[i] > 0 else 0.0
+
+
+@compiled
+def class_values(logits: Any, target: Any, smoothing: float, p: Any, values: Any) -> None:
+    """``p = softmax(logits)``, and the cross-entropy of each row, for class numbers as targets."""
+    real, k = p.dtype.type, logits.shape[1]
+    others = real(smoothing / k)
+    for i in range(logits.shape[0]):
+        row, out = logits[i], p[i]
+        largest = row[0]
+        for j in range(1, k):
+            largest = max(largest, row[j])
+        total, spread = real(0.0), real(0.0)
+        for j in range(k):
+            out[j] = np.exp(row[j] - largest)
+            total += out[j]
+            spread += row[j] - largest
+        for j in range(k):
+            out[j] /= total
+        logarithm, value = np.log(total), real(0.0)
+        if 0 <= target[i] < k:
+            value = real(1.0 - smoothing) * (logarithm - (row[target[i]] - largest))
+        if smoothing:
+            value += others * (k * logarithm - spread)
+        values[i] = value
+
+
+@compiled
+def class_slopes(p: Any, target: Any, smoothing: float, dvalues: Any, dlogits: Any) -> None:
+    """The gradient of `class_values`."""
+    real, k = p.dtype.type, p.shape[1]
+    others = real(smoothing / k)
+    for i in range(p.shape[0]):
+        row, out, slope = p[i], dlogits[i], dvalues[i]
+        inside = 0 <= target[i] < k
+        total = real(1.0 if inside else smoothing)
+        for j in range(k):
+            out[j] = (total * row[j] - others) * slope
+        if inside:
+            out[target[i]] -= real(1.0 - smoothing) * slope

@@ -1,0 +1,121 @@
+"""Twins for NumPy of what is done to the rows of a batch: fewer passes over memory, each on all cores.
+
+Without Numba (the extra ``fast``) what NumPy does well is written with its ``out=`` arguments, and the rest is left to
+the portable forms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from portnn.functional.losses import softmax_cross_entropy
+from portnn.functional.rows import take_rows
+from portnn.kernels import Kernel
+
+from .numba_compile import HAS_NUMBA, loops
+from .numpy_workspace import empty, share
+
+__all__ = ["FLOATS", "KERNELS", "flat", "product_cost"]
+
+FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+
+def flat(x: Any) -> Any:
+    """The values one after the other, as they lie in memory."""
+    return np.ascontiguousarray(x).reshape(-1)
+
+
+def product_cost(rows: int, inner: int, columns: int, dtype: Any) -> float:
+    """What a matrix product takes on one core, in nanoseconds, at 80 billion float32 operations a second."""
+    return rows * inner * columns * int(dtype.itemsize) / 160.0
+
+
+def _affine(x: Any, w: Any, b: Any) -> Any:
+    (n, k), m = x.shape, w.shape[1]
+    cost, y = product_cost(n, k, m, x.dtype), empty((n, m), x.dtype)
+
+    def forward(rows: slice) -> None:
+        np.matmul(x[rows], w, out=y[rows])
+        y[rows] += b
+
+    share(forward, n, cost=cost)
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        dx, dw = empty(x.shape, x.dtype) if input_grad else None, empty(w.shape, x.dtype)
+
+        def part(rows: slice, inputs: slice) -> None:
+            np.matmul(x[:, inputs].T, dy, out=dw[inputs])
+            if dx is not None:
+                np.matmul(dy[rows], w.T, out=dx[rows])
+
+        share(part, n, k, cost=cost * (1 + input_grad))
+        return dx, dw, np.ones(n, x.dtype) @ dy  # three times as fast as a sum over short rows
+
+    return y, backward
+
+
+def _relu(x: Any) -> Any:
+    values, y = flat(x), empty(x.shape, x.dtype)
+    result = y.reshape(-1)
+
+    def forward(part: slice) -> None:
+        np.maximum(values[part], 0.0, out=result[part])
+
+    share(forward, x.size, cost=x.size / 2)
+
+    def backward(dy: Any) -> Any:
+        slopes, dx = flat(dy), empty(x.shape, x.dtype)
+        given, compiled = dx.reshape(-1), loops("rows")
+
+        def part(some: slice) -> None:
+            if compiled is not None:
+                compiled.relu_slopes(slopes[some], result[some], given[some])
+            else:
+                np.multiply(slopes[some], result[some] > 0, out=given[some])
+
+        share(part, x.size, cost=x.size / 2)
+        return dx
+
+    return y, backward
+
+
+def _softmax_cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.0) -> Any:
+    compiled = loops("rows")
+    if compiled is None or target.ndim != 1 or target.dtype.kind not in "iu":
+        return softmax_cross_entropy.portable(logits, target, label_smoothing)
+    logits, p, values = np.ascontiguousarray(logits), np.empty_like(logits), np.empty(len(logits), logits.dtype)
+    compiled.class_values(logits, target, label_smoothing, p, values)
+
+    def backward(dvalues: Any) -> Any:
+        dlogits = np.empty_like(p)
+        compiled.class_slopes(p, target, label_smoothing, dvalues, dlogits)
+        return dlogits
+
+    return values, backward
+
+
+def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
+    compiled = loops("rows")
+    if compiled is None or x.dtype != np.uint8 or not x.flags.c_contiguous or not x.size or not index.size:
+        return take_rows.portable(x, index, dtype)
+    if index.min() < -len(x) or index.max() >= len(x):  # the loops do not look
+        raise IndexError(f"rows {index.min()} .. {index.max()} of {len(x)}")
+    out = empty((len(index), *x.shape[1:]), np.dtype(dtype))
+    rows, to = x.reshape(len(x), -1), out.reshape(len(index), -1)
+
+    def part(some: slice) -> None:
+        compiled.divided_rows(rows, index[some], 255.0, to[some])
+
+    share(part, len(index), cost=out.size / 3)
+    return out
+
+
+KERNELS = {
+    "affine": Kernel(_affine, dtypes=FLOATS, ndims=(2,)),
+    "relu": Kernel(_relu, dtypes=FLOATS),
+}
+if HAS_NUMBA:
+    KERNELS["softmax_cross_entropy"] = Kernel(_softmax_cross_entropy)
+    KERNELS["take_rows"] = Kernel(_take_rows)

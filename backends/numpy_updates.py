@@ -1,0 +1,72 @@
+"""Update rules on arrays that the caller has given up: in place, on all cores.
+
+With Numba a rule is one pass over memory. Without it, the portable rule runs over pieces that are small enough for its
+temporary arrays to stay in the cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from portnn.kernels import Kernel, registry
+
+from .numba_compile import loops
+from .numpy_rows import FLOATS
+from .numpy_workspace import share
+
+__all__ = ["KERNELS"]
+
+_RULES = (
+    *("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "centred_rmsprop"),
+    *("adam", "amsgrad", "adamax", "adamw", "nadam"),
+)
+
+#: Elements of a piece: small enough for the cache, large enough to hide the calls.
+_PIECE = 2**14
+
+
+class _InPlace:
+    """The portable rule of a name, or the loop that Numba made of it, on flat views of the arrays."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(registry[self.__name__].portable)
+
+    @functools.cached_property
+    def _loop(self) -> Any:
+        """``loop(arrays, hyper)``"""
+        compiled = loops("updates")
+        if compiled is None:
+            return functools.partial(_by_pieces, registry[self.__name__].portable)
+        loop = getattr(compiled, self.__name__)
+        names = list(inspect.signature(loop.py_func).parameters)
+
+        def call(arrays: list[Any], hyper: dict[str, Any]) -> None:
+            loop(*arrays, *(float(hyper[name]) for name in names[len(arrays) :]))
+
+        return call
+
+    def __call__(self, p: Any, g: Any, *slots: Any, **hyper: Any) -> Any:
+        arrays = [a.reshape(-1) for a in (p, g, *slots)]
+        share(lambda part: self._loop([a[part] for a in arrays], hyper), p.size, cost=p.size / 2)
+        return p, *slots
+
+
+def _by_pieces(rule: Any, arrays: list[Any], hyper: dict[str, Any]) -> None:
+    for start in range(0, arrays[0].size, _PIECE):
+        p, g, *slots = (a[start : start + _PIECE] for a in arrays)
+        for old, new in zip((p, *slots), rule(p, g, *slots, **hyper), strict=True):
+            old[...] = new
+
+
+def _is_ours(array: Any) -> bool:
+    """Flat in memory, so that ``reshape(-1)`` is a view, and open to writing."""
+    return bool(array.flags.carray)
+
+
+KERNELS = {name: Kernel(_InPlace(name), dtypes=FLOATS, layout=_is_ours) for name in _RULES}
