@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .numba_compile import compiled
 
 __all__ = ["fold", "pool_backward", "pool_forward", "unfold", "unfold_narrow"]
@@ -78,64 +80,73 @@ def unfold_narrow(x: Any, windows: Any, rows: Any, columns: Any) -> None:
 def fold(windows: Any, x: Any, rows: Any, columns: Any) -> None:
     """The adjoint of `unfold`: add every value of the windows to its place in ``x``."""
     n, h, w, c = x.shape
-    place = 0
+    dense, run = columns[3] == 1, columns[1] * c
     for m in range(n):
         for i in range(rows[0]):
             for j in range(columns[0]):
-                q = 0
+                window, left = windows[(m * rows[0] + i) * columns[0] + j], j * columns[2] - columns[4]
                 for u in range(rows[1]):
-                    y = i * rows[2] + u * rows[3] - rows[4]
-                    for v in range(columns[1]):
-                        z = j * columns[2] + v * columns[3] - columns[4]
-                        if 0 <= y < h and 0 <= z < w:
-                            for k in range(c):
-                                x[m, y, z, k] += windows[place, q + k]
-                        q += c
-                place += 1
+                    y, line = i * rows[2] + u * rows[3] - rows[4], window[u * run : (u + 1) * run]
+                    if 0 <= y < h:
+                        if dense and left >= 0 and left + columns[1] <= w:
+                            to = x[m, y].reshape(w * c)[left * c : left * c + run]
+                            for k in range(run):
+                                to[k] += line[k]
+                        else:
+                            for v in range(columns[1]):
+                                z, pixel = left + v * columns[3], line[v * c : (v + 1) * c]
+                                if 0 <= z < w:
+                                    to = x[m, y, z]
+                                    for k in range(c):
+                                        to[k] += pixel[k]
 
 
 @compiled
-def pool_forward(x: Any, y: Any, rows: Any, columns: Any) -> None:
-    """The largest value of each window, or NaN if there is one."""
+def pool_forward(x: Any, y: Any, places: Any, rows: Any, columns: Any) -> None:
+    """The largest value of each window, or NaN if there is one, and the number of its place in the window."""
     n, h, w, c = x.shape
     for m in range(n):
         for i in range(rows[0]):
             for j in range(columns[0]):
-                empty = True
+                largest, place, empty = y[m, i, j], places[m, i, j], True
                 for u in range(rows[1]):
                     p = i * rows[2] + u - rows[4]
                     for v in range(columns[1]):
                         q = j * columns[2] + v - columns[4]
                         if 0 <= p < h and 0 <= q < w:
+                            source, number = x[m, p, q], np.int32(u * columns[1] + v)
                             if empty:
                                 for k in range(c):
-                                    y[m, i, j, k] = x[m, p, q, k]
+                                    largest[k] = source[k]
+                                    place[k] = number
                                 empty = False
                             else:
                                 for k in range(c):
-                                    a, b = x[m, p, q, k], y[m, i, j, k]
-                                    y[m, i, j, k] = a if a > b or a != a else b
+                                    better = source[k] > largest[k] or source[k] != source[k]
+                                    largest[k] = source[k] if better else largest[k]
+                                    place[k] = number if better else place[k]
 
 
 @compiled
-def pool_backward(dy: Any, x: Any, y: Any, dx: Any, free: Any, tiled: bool, rows: Any, columns: Any) -> None:
-    """Add each gradient to the first place that has the largest value; ``free`` is scratch of shape (c,).
+def pool_backward(dy: Any, places: Any, dx: Any, tiled: bool, rows: Any, columns: Any) -> None:
+    """Add each gradient to the place that had the largest value.
 
     Where the windows are tiles, each place is met once, and what ``dx`` held before does not matter.
     """
-    n, h, w, c = x.shape
+    n, h, w, c = dx.shape
     for m in range(n):
         for i in range(rows[0]):
             for j in range(columns[0]):
-                for k in range(c):
-                    free[k] = dy[m, i, j, k]
+                slope, place = dy[m, i, j], places[m, i, j]
                 for u in range(rows[1]):
                     p = i * rows[2] + u - rows[4]
                     for v in range(columns[1]):
                         q = j * columns[2] + v - columns[4]
                         if 0 <= p < h and 0 <= q < w:
-                            for k in range(c):
-                                hit = x[m, p, q, k] == y[m, i, j, k]
-                                given = free[k] if hit else 0.0
-                                dx[m, p, q, k] = given if tiled else dx[m, p, q, k] + given
-                                free[k] = 0.0 if hit else free[k]
+                            to, number = dx[m, p, q], np.int32(u * columns[1] + v)
+                            if tiled:
+                                for k in range(c):
+                                    to[k] = slope[k] if place[k] == number else 0.0
+                            else:
+                                for k in range(c):
+                                    to[k] += slope[k] if place[k] == number else 0.0

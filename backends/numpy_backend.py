@@ -9,11 +9,14 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
+from portnn._typing import Shape
 from portnn.backend import Backend, Status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.random import Stream
 
 from .numpy_kernels import KERNELS
+from .numpy_random import philox_uniform
 from .numpy_workspace import workspace
 
 
@@ -54,6 +57,9 @@ class NumpyBackend(Backend):
 
     def copy(self, array: Any) -> Any:
         return np.array(array)
+
+    def uniform(self, stream: Stream, shape: Shape, dtype: str) -> Any:
+        return philox_uniform(stream, shape, dtype)
 
     @contextmanager
     def context(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from .numpy_workspace import empty, share
 __all__ = ["KERNELS"]
 
 #: Bytes of windows that are worked on at a time: what a last-level cache holds, and enough for a matrix product.
-_CACHE = 2**22
+_CACHE = 2**20
 
 #: Up to so many channels, windows are laid out one value of all windows after the other.
 _NARROW = 4
@@ -135,7 +135,8 @@ def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: 
     numbers = _numbers(rows), _numbers(columns)
     x, n = np.ascontiguousarray(x), x.shape[0]
     y = empty((n, rows.count, columns.count, x.shape[3]), x.dtype)
-    share(lambda images: compiled.pool_forward(x[images], y[images], *numbers), n, cost=x.size)
+    places = empty(y.shape, np.dtype(np.int32))
+    share(lambda images: compiled.pool_forward(x[images], y[images], places[images], *numbers), n, cost=x.size)
 
     def backward(dy: Any) -> Any:
         tiled = all(a.stride == a.kernel and a.size == a.count * a.kernel and not a.before for a in (rows, columns))
@@ -144,10 +145,9 @@ def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: 
         def part(images: slice) -> None:
             if not tiled:
                 dx[images] = 0.0
-            scratch = np.empty(x.shape[3], x.dtype)
-            compiled.pool_backward(slopes[images], x[images], y[images], dx[images], scratch, tiled, *numbers)
+            compiled.pool_backward(slopes[images], places[images], dx[images], tiled, *numbers)
 
-        share(part, n, cost=2 * x.size)
+        share(part, n, cost=x.size)
         return dx
 
     return y, backward

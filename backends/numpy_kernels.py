@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import numpy_images, numpy_rows, numpy_updates
+from . import numpy_images, numpy_normalization, numpy_rows, numpy_updates
 from .erf_kernels import erf_kernel
 
 __all__ = ["KERNELS"]
@@ -11,5 +11,6 @@ KERNELS = {
     "erf": erf_kernel("scipy.special"),
     **numpy_rows.KERNELS,
     **numpy_images.KERNELS,
+    **numpy_normalization.KERNELS,
     **numpy_updates.KERNELS,
 }

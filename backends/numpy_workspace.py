@@ -13,6 +13,7 @@ it back to the system after each step, and the system would fill it with zeros, 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import sys
 import threading
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from .numba_compile import loops
+
 __all__ = ["Workspace", "empty", "share", "workspace"]
 
 #: Beyond so many cores, BLAS keeps them all: its own threads scale further than parts handed out from Python.
@@ -31,15 +34,15 @@ _MOST_CORES = 8
 #: What is worth being split, in nanoseconds of one core: a core that sleeps takes 100,000 to wake up.
 _WORTH = 250_000
 
+#: How often a thread looks for the other one before it sleeps: about two milliseconds.
+_LOOKS = 5000
+
 #: Smaller arrays, in bytes, are left to NumPy.
 _LARGE = 2**15
 
 
 class Workspace:
-    """What a thread holds between entering and leaving `NumpyBackend.context`; may be entered again while it is held.
-
-    The cores are taken by the first kernel that is worth it.
-    """
+    """What a thread holds from entering to leaving `NumpyBackend.context`; may be entered again while it is held."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -61,8 +64,9 @@ class Workspace:
     def held(self) -> bool:
         return self._depth > 0
 
-    def cores(self) -> _Cores:
-        if self._cores is None:
+    def cores(self) -> _Cores | None:
+        """The cores, from the first call on; None if the workspace is not held."""
+        if self._cores is None and self._depth:
             self._cores = _Cores()
         return self._cores
 
@@ -116,11 +120,12 @@ def share(function: Callable[..., None], *lengths: int, cost: float) -> None:
     ``cost`` is about the time of everything on one core in nanoseconds. The calls run at the same time, and none of
     them may wait for another.
     """
-    space = _here.workspace
-    if cost < _WORTH or not space.held:
+    # Taken also for what is not split: BLAS may round otherwise on several threads.
+    cores = _here.workspace.cores()
+    if cores is None or cost < _WORTH:
         function(*(slice(0, length) for length in lengths))
     else:
-        space.cores().run(function, lengths)
+        cores.run(function, lengths)
 
 
 class _Cores:
@@ -159,17 +164,21 @@ class _Helper:
     """A thread that does one thing after the other."""
 
     def __init__(self) -> None:
-        # Locks hand over three times as fast as queues.
+        # Locks hand over three times as fast as queues; before each of them stands a wait without sleep.
         self._go, self._done = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._done.acquire()
+        #: How much work was begun, and, a cache line apart, how much is done.
+        self._flags = np.zeros(16, np.int64)
+        self._begun = 0
         self._work: Callable[[], None] | None = None
         self._error: BaseException | None = None
         threading.Thread(target=self._loop, daemon=True, name="portnn").start()
 
     def _loop(self) -> None:
         with workspace(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            while True:
+            for done in itertools.count():
+                self._await(8, done, 0, done + 1)
                 self._go.acquire()
                 if self._work is None:
                     return
@@ -180,12 +189,21 @@ class _Helper:
                 self._work = None  # the arrays in it may be used again
                 self._done.release()
 
+    def _await(self, mine: int, value: int, other: int, awaited: int) -> None:
+        """Set a flag, and look at the other one for a while, if there is Numba to do so."""
+        threads = loops("threads")
+        if threads is not None:
+            threads.announce_and_wait(self._flags, mine, value, other, awaited, _LOOKS)
+
     def start_on(self, work: Callable[[], None]) -> None:
         self._work = work
+        self._begun += 1
         self._go.release()
+        self._flags[0] = self._begun
 
     def result(self) -> BaseException | None:
         """Wait for the end of the work: what it raised, if anything."""
+        self._await(0, self._begun, 8, self._begun)
         self._done.acquire()
         error, self._error = self._error, None
         return error
@@ -197,32 +215,41 @@ class _Helper:
 
 _lock = threading.Lock()
 _owners = 0
-_limit: Any = None
+#: How many threads each BLAS library had.
+_threads: list[int] = []
 
 
 @functools.cache
-def _blas() -> Any:
-    return ThreadpoolController().select(user_api="blas")
+def _blas() -> list[Any]:
+    # Its own context manager would do the same in ten times the time.
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 def _take() -> int:
     """Hold BLAS at one thread; into how many parts work is split."""
-    global _owners, _limit
+    global _owners, _threads
     with _lock:
         if _owners == 0:
-            threads = max((library["num_threads"] for library in _blas().info()), default=1)
-            if threads > _MOST_CORES:
-                threads = 1
-            _limit = threads, _blas().limit(limits=1) if threads > 1 else None
+            _threads = [int(library.get_num_threads()) for library in _blas()]
+            _set([1 if n <= _MOST_CORES else n for n in _threads])
         _owners += 1
-        return int(_limit[0])
+        most = max(_threads, default=1)
+        return most if most <= _MOST_CORES else 1
 
 
 def _give_back() -> None:
-    global _owners, _limit
+    global _owners
     with _lock:
         _owners -= 1
         if _owners == 0:
-            if _limit[1] is not None:
-                _limit[1].restore_original_limits()
-            _limit = None
+            _set(_threads)
+
+
+def _set(threads: list[int]) -> None:
+    for library, n in zip(_blas(), threads, strict=True):
+        # Since 3.8, threadpoolctl lets only the thread that came first set the number, which is that of the whole
+        # process. Ours is set by the first owner and given back by the last, whichever threads they are.
+        free = getattr(library, "clear_controlling_thread", lambda force: None)
+        free(force=True)
+        library.set_num_threads(n)
+        free(force=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from portnn.kernels import Kernel
+    from portnn.random import Stream
 
 __all__ = [
     "Backend",
@@ -195,6 +196,10 @@ class Backend(ABC):
         """Random numbers of a step, made on the host by ``function(step)``, also within a compiled step."""
         return self.asarray(function(step), dtype)
 
+    def uniform(self, stream: Stream, shape: Shape, dtype: str) -> Array:
+        """The stream's numbers from [0, 1): the bits of ``stream.generator().random(shape, dtype)``."""
+        return self.draw(lambda step: _draw_uniform(stream.at(step), shape, dtype), stream.step, shape, dtype)
+
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """A faster form of a pure training step, or the step itself.
 
@@ -221,6 +226,10 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"<portnn backend {self}>"
+
+
+def _draw_uniform(stream: Stream, shape: Shape, dtype: Any) -> NDArray[Any]:
+    return stream.generator().random(shape, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -337,6 +346,7 @@ def as_host(x: Any, what: str = "x") -> NDArray[Any]:
     return native
 
 
+@functools.cache
 def _numpy() -> Any:
     """The host library, loaded when it is first needed."""
     return import_module("numpy")

@@ -11,20 +11,20 @@ References
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.random import Generator
 
 from portnn._typing import Array, Shape
-from portnn.backend import backend_of
+from portnn.backend import Backend, backend_of
 from portnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
     from numpy.typing import NDArray
 
 __all__ = ["ShapeStream", "Stream", "as_stream"]
@@ -74,22 +74,29 @@ class Stream:
         """The same stream at another step."""
         return replace(self, step=step)
 
-    def _generator(self) -> Generator:
-        digest = hashlib.blake2b(repr(self.path).encode(), digest_size=8).digest()
-        purpose = int.from_bytes(digest, "little")
-        key = np.asarray([self.seed, purpose], dtype=np.uint64)
+    @property
+    def key(self) -> NDArray[np.uint64]:
+        """The key of Philox: two 64-bit words."""
+        return np.asarray([self.seed, _purpose(self.path)], dtype=np.uint64)
+
+    @property
+    def counter(self) -> NDArray[np.uint64]:
+        """The counter of Philox before the first block: four 64-bit words."""
         if not 0 <= self.step < 2**64:
             raise ConfigError(f"step must be in 0 .. 2**64 - 1, not {self.step}")
-        counter = np.asarray([0, self.step, 0, 0], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+        return np.asarray([0, self.step, 0, 0], dtype=np.uint64)
+
+    def generator(self) -> Generator:
+        """A new generator of NumPy at the beginning of the stream."""
+        return np.random.Generator(np.random.Philox(key=self.key, counter=self.counter))
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
         """Numbers from ``[low, high)``: a float64 host array of the given shape."""
-        return low + (high - low) * self._generator().random(shape)
+        return low + (high - low) * self.generator().random(shape)
 
     def normal(self, shape: Shape, mean: float = 0.0, std: float = 1.0) -> NDArray[np.float64]:
         """Numbers from the normal distribution: a float64 host array of the given shape."""
-        return mean + std * self._generator().standard_normal(shape)
+        return mean + std * self.generator().standard_normal(shape)
 
     def orthogonal(self, shape: Shape) -> NDArray[np.float64]:
         """A random matrix with orthonormal columns (rows, if there are fewer), uniform among all of them.
@@ -106,21 +113,22 @@ class Stream:
 
         The float32 numbers are NumPy's own, and not rounded float64 ones, which could come out as 1.
         """
-        return self._draw_like(x, lambda generator, dtype: generator.random(x.shape, dtype=dtype))
+        backend = backend_of(x)
+        return backend.uniform(self, tuple(x.shape), _float_of(x, backend))
 
     def normal_like(self, x: Array) -> Array:
         """Numbers from the standard normal distribution with the shape, dtype and device of ``x``."""
-        return self._draw_like(x, lambda generator, dtype: generator.standard_normal(x.shape, dtype=dtype))
+        backend, shape = backend_of(x), tuple(x.shape)
+        dtype: Any = _float_of(x, backend)
 
-    def _draw_like(self, x: Array, function: Callable[[Generator, Any], NDArray[Any]]) -> Array:
-        backend = backend_of(x)
-        dtype = "float64" if backend.supports("float64") and x.dtype == backend.dtype("float64") else "float32"
-        shape = tuple(x.shape)
-        return backend.draw(lambda step: function(self.at(step)._generator(), dtype), self.step, shape, dtype)
+        def draw(step: int) -> NDArray[Any]:
+            return self.at(step).generator().standard_normal(shape, dtype=dtype)
+
+        return backend.draw(draw, self.step, shape, dtype)
 
     def permutation(self, n: int) -> NDArray[np.int64]:
         """The numbers ``0 .. n-1`` in random order: an int64 host array of shape ``(n,)``."""
-        return self._generator().permutation(n)
+        return self.generator().permutation(n)
 
     def full(self, shape: Shape, value: float) -> NDArray[np.float64]:
         """A constant in the place of random numbers, for initializers that draw nothing."""
@@ -150,6 +158,15 @@ class ShapeStream(Stream):
 
     def full(self, shape: Shape, value: float) -> NDArray[np.float64]:
         return np.broadcast_to(np.float64(value), shape)
+
+
+@functools.lru_cache(1024)
+def _purpose(path: tuple[str | int, ...]) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(path).encode(), digest_size=8).digest(), "little")
+
+
+def _float_of(x: Array, backend: Backend) -> str:
+    return "float64" if backend.supports("float64") and x.dtype == backend.dtype("float64") else "float32"
 
 
 def _is_integer(value: Any) -> bool:

@@ -78,6 +78,12 @@ def mlp(hidden: Sequence[int], classes: int, activation: nn.Layer | None = None)
     return nn.Sequential([*layers, _scores(classes)])
 
 
+def bn_dropout(hidden: Sequence[int], classes: int) -> nn.Sequential:
+    """Hidden layers with batch normalisation, ReLU and dropout."""
+    blocks = [[*_normalised(nn.Affine(units)), nn.Dropout(0.2)] for units in hidden]
+    return nn.Sequential([nn.Flatten(), *(layer for block in blocks for layer in block), _scores(classes)])
+
+
 def cnn(image_shape: Shape, classes: int, hidden: Sequence[int]) -> nn.Layer:
     """Two blocks of convolution and pooling, and a hidden layer: about 1.2 million products an image."""
     return nn.Sequential(
@@ -134,8 +140,16 @@ def _scores(classes: int) -> nn.Layer:
 
 _SMOOTHED = losses.SoftmaxCrossEntropy(label_smoothing=0.1)
 
+
+def _mlp(_: Shape, classes: int, hidden: Sequence[int]) -> nn.Layer:
+    return mlp(hidden, classes)
+
+
 RECIPES = {
-    "mlp": Recipe(lambda _, classes, hidden: mlp(hidden, classes), (512, 512), epochs=5, batch_size=128),
+    "small": Recipe(_mlp, (100,), epochs=5, batch_size=100, optimizer="sgd", lr=0.1),
+    "mlp": Recipe(_mlp, (512, 512), epochs=5, batch_size=128),
+    "wide": Recipe(_mlp, (2048, 2048), epochs=5, batch_size=128),
+    "bn-dropout": Recipe(lambda _, classes, hidden: bn_dropout(hidden, classes), (512, 512), epochs=5, batch_size=128),
     "cnn": Recipe(cnn, (128,), epochs=3, batch_size=128, lr=0.003, one_cycle=True),
     "cnn-best": Recipe(cnn_best, (128,), epochs=20, batch_size=128, lr=0.005, one_cycle=True, loss=_SMOOTHED),
     "cnn-fast": Recipe(cnn_fast, (128,), epochs=3, batch_size=256, lr=0.01, one_cycle=True, loss=_SMOOTHED),

@@ -97,7 +97,7 @@ forms = pytest.mark.parametrize("form", ["twin", "portable"])
 @pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
 def test_without_compiled_loops(shape, monkeypatch):
     """The twin of NumPy where Numba is not installed."""
-    monkeypatch.setattr(numpy_images, "_loops", lambda: None)
+    monkeypatch.setattr(numpy_images, "loops", lambda subject: None)
     n, h, w, c, f, kernel, stride, padding, dilation, groups = shape
     rng = np.random.default_rng(0)
     x, k, b = rng.normal(size=(n, h, w, c)), rng.normal(size=(*pair(kernel), c // groups, f)), rng.normal(size=f)
@@ -193,7 +193,7 @@ def test_numba_that_cannot_be_imported(tmp_path):
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout == "1.0\n"
-    assert "Numba cannot be used, so convolution is slower: ImportError: Numba needs NumPy" in done.stderr
+    assert "Numba cannot be used, so training is slower: ImportError: Numba needs NumPy" in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

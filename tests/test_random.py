@@ -90,5 +90,5 @@ def test_draws_like_an_array_are_equal_on_every_backend(method, typed):
 
 def test_draws_in_float32_are_numpys_own_and_below_one():
     drawn = Stream(0).uniform_like(np.zeros(100_000, dtype=np.float32))
-    np.testing.assert_array_equal(drawn, Stream(0)._generator().random(100_000, dtype=np.float32))
+    np.testing.assert_array_equal(drawn, Stream(0).generator().random(100_000, dtype=np.float32))
     assert drawn.max() < 1

@@ -36,7 +36,7 @@ from portnn.functional.losses import (
     softmax_cross_entropy,
     squared_error,
 )
-from portnn.functional.normalization import batch_norm, layer_norm
+from portnn.functional.normalization import batch_norm, channel_moments, layer_norm
 from portnn.functional.pooling import average_pool2d, global_average_pool, max_pool2d
 from portnn.functional.rows import as_float, take_rows
 from portnn.functional.shapes import channels_last, flatten, pad, reshape
@@ -48,6 +48,7 @@ __all__ = [
     "as_float",
     "average_pool2d",
     "batch_norm",
+    "channel_moments",
     "channels_last",
     "conv2d",
     "conv_transpose2d",

@@ -10,9 +10,16 @@ import math
 from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
-from portnn.kernels import differentiable
+from portnn.kernels import array_function, differentiable
 
-__all__ = ["batch_norm", "layer_norm"]
+__all__ = ["batch_norm", "channel_moments", "layer_norm"]
+
+
+@array_function
+def channel_moments(x: Array) -> tuple[Array, Array]:
+    """Mean and (biased) variance of every channel: of x, shape (n, ..., k), over all axes but the last; shape (k,)."""
+    xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
+    return xp.mean(x, axis=axes), xp.var(x, axis=axes)
 
 
 @differentiable

@@ -83,15 +83,13 @@ class BatchNorm(Layer):
         return gamma * x_hat + beta, state, backward
 
     def _train(self, params: Tree, state: Tree, x: Array) -> tuple[Array, Tree, Backward]:
-        xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
         if math.prod(x.shape[:-1]) == 1:
             raise ShapeError(
                 "BatchNorm cannot train on a batch of one value a channel: use larger batches, or LayerNorm"
             )
         y, pullback = functional.batch_norm(x, params["gamma"], params["beta"], self.eps)
-        batch = {"mean": xp.mean(x, axis=axes), "var": xp.var(x, axis=axes)}
+        batch = dict(zip(("mean", "var"), functional.channel_moments(x), strict=True))
         new_state = {key: self.decay * state[key] + (1.0 - self.decay) * batch[key] for key in batch}
-
         return y, new_state, _named(pullback)
 
 
