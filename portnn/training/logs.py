@@ -137,7 +137,7 @@ class CSVLog(_Log):
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.path} is there, and is no log: {error}") from None
         if rows[0][:2] != ["step", "epoch"]:
-            raise DataError(f"{self.path} is there, and is no log: its columns are {', '.join(rows[0])}")
+            raise DataError(f"{self.path} is there, and is no log: it begins with {lines[0][:60]!r}")
         for number, row in enumerate(rows, 1):
             if len(row) != len(rows[0]):
                 raise DataError(f"{self.path} is there, and is no log: line {number} has {len(row)} columns")
