@@ -80,7 +80,7 @@ def stop_on_signals(trainer: Trainer) -> Iterator[StoppedBy]:
         stopped.signal = number
         trainer.stop()
         for each in numbers:
-            # The system's own way: it ends the process also within a long computation, where Python would wait.
+            # The system's own way: the second one ends the process also within a long computation, where Python waits.
             signal.signal(each, signal.SIG_DFL)
 
     before = {number: signal.signal(number, first) for number in numbers}
