@@ -83,8 +83,7 @@ def train(folder: Path, device: str) -> None:
     if path is not None:
         trainer.load(path)
     print(READY, flush=True)
-    if trainer.epoch < EPOCHS:
-        trainer.fit(x, y, epochs=EPOCHS - trainer.epoch, batch_size=BATCH, validation_data=(x[::2], y[::2]))
+    trainer.fit(x, y, epochs=EPOCHS - trainer.epoch, batch_size=BATCH, validation_data=(x[::2], y[::2]))
     trainer.save(folder / "final.safetensors")
 
 

@@ -123,14 +123,13 @@ def main() -> int:
     go_on(trainer, args)
     begin = time.perf_counter()
     with stop_on_signals(trainer) as stopped:
-        if trainer.epoch < args.epochs:
-            trainer.fit(
-                data.x_train,
-                data.y_train,
-                epochs=args.epochs - trainer.epoch,
-                batch_size=args.batch_size,
-                validation_data=(data.x_test, data.y_test),
-            )
+        trainer.fit(
+            data.x_train,
+            data.y_train,
+            epochs=max(0, args.epochs - trainer.epoch) if trainer.resuming else args.epochs,
+            batch_size=args.batch_size,
+            validation_data=(data.x_test, data.y_test),
+        )
     seconds, history = time.perf_counter() - begin, trainer.history
     if history.stopped:
         print(f"interrupted in epoch {trainer.epoch + 1}, after {trainer.step} steps", flush=True)

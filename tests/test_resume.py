@@ -152,9 +152,7 @@ def test_exact_resume_of_any_shape(data, tmp_path):
         parts = new(2)
         parts.load(path)
     parts.callbacks = ()
-    if parts.epoch < 3:
-        run(parts)
-    assert_same_run(run(new(1)), parts)
+    assert_same_run(run(new(1)), run(parts))
 
 
 @pytest.mark.parametrize("lane", [name for name in USABLE if name not in ("numpy", "numpy-readonly", "strict:no_x64")])
@@ -175,6 +173,23 @@ def test_going_on_after_the_last_epoch(tmp_path):
     fit(longer, until=6)
     alone = fit(make(callbacks=()), until=6)
     assert_same_run(alone, longer)
+
+
+def test_killed_after_the_last_epoch(tmp_path):
+    """What callbacks do at the end of a run is still to be done."""
+
+    def new(*more):
+        return make(callbacks=[EarlyStopping("loss", larger_is_better=True, patience=9), *more])
+
+    alone, killed = fit(new(), until=4), new(Checkpoint(tmp_path))
+    assert alone.callbacks[0].best_epoch < 4
+    fit(killed, until=4)
+    again = new()
+    again.load(latest_checkpoint(tmp_path))
+    assert again.epoch == 4
+    assert_same_run(alone, fit(again, until=4))
+    with pytest.raises(ConfigError, match="epochs must be a positive int, not 0"):
+        fit(again, until=4)
 
 
 def test_saved_outside_of_fit(tmp_path):

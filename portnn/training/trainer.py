@@ -172,7 +172,8 @@ class Trainer:
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
         epochs : int, default 1
-            With a full-batch method: the largest number of iterations.
+            With a full-batch method: the largest number of iterations. 0 for a run that is resumed after its last
+            epoch: callbacks then do what they do at its end.
         batch_size : int, optional
             Default 32. The last batch of an epoch may be smaller; a size above n means one batch. With a full-batch
             method, how many examples go through the network at once, default 1024: it bounds the memory, and the
@@ -230,7 +231,7 @@ class Trainer:
         return self._fit(lambda: Iterated(batches, self._enter, self.network.backend), epochs, validation_data)
 
     def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, Array] | None) -> History:
-        last = self.epoch + check_count("epochs", epochs)
+        last = self.epoch + (0 if self.resuming and epochs == 0 else check_count("epochs", epochs))
         self._check_augment()
         with ExitStack() as stack:
             # At the end, and not at the beginning: a signal may ask to stop while the data are being checked.
