@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_resume import assert_same_run, fit, make
+from test_resume import X, Y, assert_same_run, fit, make
 
-from portnn import Network, nn, storage
+from portnn import Network, nn, optim, storage
 from portnn.errors import ConfigError, DivergenceError, ModelFileError
 from portnn.training import Callback, Checkpoint, checkpoints, latest_checkpoint, stop_on_signals
 
@@ -94,6 +94,23 @@ def test_a_stop_saves_the_step_whatever_the_order_of_the_callbacks(tmp_path):
         assert_same_run(alone, fit(second))
 
 
+def test_a_full_batch_method_that_ends_early_is_saved(tmp_path):
+    class StopAt(Callback):
+        def on_epoch_end(self, trainer, record):
+            if stop and trainer.epoch == 2:
+                trainer.stop()
+
+    for stop in (True, False):
+        folder = tmp_path / str(stop)
+        layer, method = nn.Sequential([nn.Flatten(), nn.Affine(3)]), optim.LBFGS(gtol=1e-2)
+        callbacks = [Checkpoint(folder), StopAt()]
+        trainer = make(layer=layer, optimizer=method, augment=None, callbacks=callbacks)
+        trainer.fit(X, Y, epochs=500)
+        assert trainer.history.stopped == stop
+        assert trainer.epoch < 500
+        assert latest_checkpoint(folder).name == f"checkpoint-{trainer.step:09d}.safetensors"
+
+
 def test_ctrl_c_in_a_library_saves(tmp_path):
     class Interrupt(Callback):
         def due(self, trainer):
@@ -117,7 +134,9 @@ def test_divergence_names_the_last_good_checkpoint(tmp_path):
                 trainer.network.params[1]["w"][0, 0] = np.nan
 
     trainer = make(callbacks=[Checkpoint(tmp_path, seconds=math.inf, epochs=1), Poison()])
-    with pytest.raises(DivergenceError, match="params.1.w is not finite after step 8: no checkpoint"):
+    with pytest.raises(
+        DivergenceError, match="params.1.w is not finite after step 8, so no checkpoint.*the last good checkpoint is"
+    ):
         fit(trainer)
     trainer.callbacks = ()
     with pytest.raises(DivergenceError, match=rf"the last good checkpoint is {tmp_path}/checkpoint-000000004.safetens"):
@@ -227,7 +246,7 @@ def test_bad_arguments(options, tmp_path):
 
 KILLED_AT = """
 import os, signal, sys
-from portnn import Network, nn, storage
+from portnn import Network, nn, optim, storage
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 class Half:

@@ -295,6 +295,8 @@ def without(key):
         (lambda t: t.update(history={"records": [{"loss": "x"}], "stopped": False, "message": ""}), None, "no number"),
         (lambda t: t.update(history=[]), None, "list indices"),
         (lambda t: t.update(progress=None), None, "does not fit its own description"),
+        (lambda t: t["progress"].update(seconds=0), None, "2 batches in 0.0 seconds"),
+        (lambda t: t["progress"].update(skipped=3), None, "it has skipped more than there was"),
         (lambda t: t.update(data=[1.5, None]), None, "1.5 is no count"),
         (lambda t: t["callbacks"][0].pop(), None, "does not fit its own description"),
         (lambda t: t["callbacks"][0][1].update(best="low"), None, "could not convert"),
@@ -336,7 +338,7 @@ def test_numbers_of_other_libraries_in_a_record(tmp_path):
 def test_no_checkpoint_of_a_network_that_diverged(tmp_path):
     trainer = make(augment=None)
     trainer.network.params[1]["w"][0, 0] = np.nan
-    with pytest.raises(DivergenceError, match=r"params.1.w is not finite after step 0: no checkpoint of this"):
+    with pytest.raises(DivergenceError, match=r"params.1.w is not finite after step 0, so no checkpoint is written"):
         trainer.save(tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
 

@@ -70,18 +70,18 @@ class Checkpoint(Callback):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             there = checkpoints(self.folder)
-            # What killed runs left; theirs, as two runs in one folder would mix up their checkpoints anyway.
+            if there and not resume:
+                raise ConfigError(
+                    f"{self.folder} has checkpoints of another run, up to {there[-1].name}: resume that run, or take "
+                    "an empty folder"
+                )
+            if not os.access(self.folder, os.W_OK):
+                raise ModelFileError(f"{self.folder} cannot be written to: no permission")
+            # What killed runs left: two runs at a time in one folder would mix up their checkpoints anyway.
             for left_over in self.folder.glob(".portnn-*.tmp"):
                 left_over.unlink()
         except OSError as error:
             raise _refused(self.folder, error) from error
-        if there and not resume:
-            raise ConfigError(
-                f"{self.folder} has checkpoints of another run, up to {there[-1].name}: resume that run, or take an "
-                "empty folder"
-            )
-        if not os.access(self.folder, os.W_OK):
-            raise ModelFileError(f"{self.folder} cannot be written to: no permission")
         self._last_epoch = 0
         self._saved: tuple[int, int] | None = None
         self._saved_at = time.monotonic()
@@ -103,10 +103,8 @@ class Checkpoint(Callback):
         at_end = trainer.stopping or (between_epochs and trainer.epoch == self._last_epoch)
         by_epochs = between_epochs and self.epochs is not None and trainer.epoch % self.epochs == 0
         by_time = time.monotonic() - self._saved_at > self.seconds
-        place = trainer.step, trainer.epoch
-        if (at_end or by_epochs or by_time or self.due(trainer)) and place != self._saved:
+        if (at_end or by_epochs or by_time or self.due(trainer)) and self._saved != (trainer.step, trainer.epoch):
             self._save(trainer, at_end)
-            self._saved = place
 
     def _save(self, trainer: Trainer, at_end: bool) -> None:
         path = self.folder / f"checkpoint-{trainer.step:09d}.safetensors"
@@ -117,6 +115,7 @@ class Checkpoint(Callback):
                 raise
             warnings.warn(f"{error}: the run goes on without this checkpoint", RuntimeWarning, stacklevel=2)
         else:
+            self._saved = trainer.step, trainer.epoch
             self._remove_old(path)
         self._saved_at = time.monotonic()
 

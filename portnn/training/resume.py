@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import numbers
 import os
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
 from portnn.storage import rebuild, write_tensors
+from portnn.training.divergence import advice
 from portnn.training.history import History
 from portnn.training.progress import Progress
 
@@ -46,7 +48,9 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     tensors, metadata = net.to_tensors()
     for name, array in tensors.items():
         if not np.isfinite(array).all():
-            raise DivergenceError(f"{name} is not finite after step {trainer.step}: no checkpoint of this is written")
+            raise DivergenceError(
+                f"{name} is not finite after step {trainer.step}, so no checkpoint is written: {advice(trainer)}"
+            )
     remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
     if remembered:
         tensors |= tree.flatten(tree.map(net.backend.to_numpy, {"optimizer": trainer._slots}))
@@ -195,7 +199,12 @@ def _number(value: Any) -> float:
 
 def _progress(said: Any) -> Progress:
     counts = {name: _count(said[name]) for name in ("batches", "skipped", "examples", "skipped_examples")}
-    return Progress(**counts, total=_number(said["total"]), seconds=_number(said["seconds"]))
+    progress = Progress(**counts, total=_number(said["total"]), seconds=_number(said["seconds"]))
+    if progress.skipped > progress.batches or progress.skipped_examples > progress.examples:
+        raise DataError("it has skipped more than there was")
+    if progress.batches and not 0 < progress.seconds < math.inf:
+        raise DataError(f"{progress.batches} batches in {progress.seconds} seconds")
+    return progress
 
 
 def _history(said: Any) -> History:

@@ -254,6 +254,8 @@ class Trainer:
                 end = functools.partial(self._end_epoch, validation)
                 self.history.message = full_batch.minimize(self, feed.data, epochs, feed.size, interruptible, end)
                 last = last if self._stop else self.epoch  # it may be done before its last iteration
+                self._stop = True  # so this is the last pause
+                self.pause()
                 return self.history
             self._prepare_steps()
             while self.epoch < last:
