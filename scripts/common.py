@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from portnn import Trainer
 from portnn.data import Dataset, load_digits, load_mnist
-from portnn.errors import MissingDataError, PortnnError
+from portnn.errors import ConfigError, MissingDataError, PortnnError
 from portnn.storage import check_replaceable, write_atomically
+from portnn.training import Callback, Checkpoint, CSVLog, JSONLinesLog, TensorBoardLog, latest_checkpoint
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -44,6 +46,43 @@ def add_data_arguments(parser: argparse.ArgumentParser, auto: str = "MNIST if it
     """``--data`` and ``--data-dir``, for `load_images`; ``auto`` says what the default means."""
     parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto", help=f"default: auto, {auto}")
     parser.add_argument("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
+
+
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--checkpoint``, ``--checkpoint-seconds``, ``--resume`` and ``--log``, for `go_on` and `logs_of`."""
+    parser.add_argument("--checkpoint", metavar="DIR", help="save the state of the run there, from time to time")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=60.0, metavar="SECONDS", help="time between two (default: 60)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR, if there is one")
+    parser.add_argument(
+        "--log", metavar="FILE", help="append a line an epoch: *.jsonl, *.csv, or a folder for TensorBoard"
+    )
+
+
+def go_on(trainer: Trainer, args: argparse.Namespace) -> None:
+    """Let a run save checkpoints, and begin where the last one was saved, as the arguments say."""
+    if args.checkpoint is None:
+        if args.resume:
+            raise ConfigError("--resume needs --checkpoint DIR: where the run to go on with was saved")
+        return
+    saving = Checkpoint(args.checkpoint, seconds=args.checkpoint_seconds, resume=args.resume)
+    trainer.callbacks += (saving,)
+    if not args.resume:
+        return
+    path = latest_checkpoint(args.checkpoint)
+    if path is None:
+        print(f"no checkpoint in {args.checkpoint} yet: the run begins anew", flush=True)
+        return
+    trainer.load(path)
+    print(f"resumed {path}, after {trainer.epoch} epochs and {trainer.step} steps", flush=True)
+
+
+def logs_of(args: argparse.Namespace) -> list[Callback]:
+    """The log that ``--log`` asks for, by the ending of its name."""
+    if args.log is None:
+        return []
+    return [{".jsonl": JSONLinesLog, ".csv": CSVLog}.get(Path(args.log).suffix, TensorBoardLog)(args.log)]
 
 
 def load_images(name: str, data_dir: str | None) -> Dataset:

@@ -5,26 +5,37 @@
     python scripts/train_mnist.py --model cnn --plots pictures
     python scripts/train_mnist.py --model cnn-best --augment
     python scripts/train_mnist.py --backend torch --data mnist --data-dir path/to/data
+    python scripts/train_mnist.py --checkpoint run --resume --log run.jsonl
 
 Each model has a recipe of its own: epochs, batch size, optimizer and learning rate, which the options override.
-Ctrl-C ends the run after the current step; the network trained so far is saved where --save asks for it.
+Ctrl-C or SIGTERM ends the run after the current step, a second one at once; the network trained so far is saved where
+--save asks for it, and the state of the run where --checkpoint does.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import signal
 import time
 
 import mnist_plots
-from common import INTERRUPTED, add_data_arguments, add_device_arguments, check_writable, load_images, run, write_json
+from common import (
+    add_checkpoint_arguments,
+    add_data_arguments,
+    add_device_arguments,
+    check_writable,
+    go_on,
+    load_images,
+    logs_of,
+    run,
+    write_json,
+)
 from models import OPTIMIZERS, RECIPES, augmentation
 
 from portnn import Network, Trainer, get_backend, metrics
 from portnn.checks import check_batch_size, check_count
 from portnn.environment import describe
-from portnn.training import Callback, ProgressBar
+from portnn.training import Callback, ProgressBar, stop_on_signals
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -51,6 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_arguments(parser)
     parser.add_argument("--save", metavar="FILE", help="write the trained network (safetensors)")
     parser.add_argument("--json", metavar="FILE", help="write configuration, curves and environment")
+    add_checkpoint_arguments(parser)
     parser.add_argument("--plots", metavar="DIR", help="draw wrongly classified digits, filters and a confusion matrix")
     args = parser.parse_args()
     for name in ("hidden", "optimizer", "epochs", "batch_size"):
@@ -84,6 +96,7 @@ def main() -> int:
     args = parse_arguments()
     for path in (args.save, args.json):
         check_writable(path)
+    logs = logs_of(args)
     if args.plots:
         mnist_plots.check(args.plots)
     backend = get_backend(args.backend or args.device)
@@ -103,20 +116,21 @@ def main() -> int:
         recipe.loss,
         optimizer,
         metrics={"accuracy": metrics.accuracy},
-        callbacks=[ProgressBar(), EpochLines(args.epochs)],
+        callbacks=[ProgressBar(), EpochLines(args.epochs), *logs],
         augment=augmentation(image_shape) if args.augment else None,
         rng=args.seed,
     )
-    signal.signal(signal.SIGINT, lambda *_: trainer.stop())
+    go_on(trainer, args)
     begin = time.perf_counter()
-    history = trainer.fit(
-        data.x_train,
-        data.y_train,
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        validation_data=(data.x_test, data.y_test),
-    )
-    seconds = time.perf_counter() - begin
+    with stop_on_signals(trainer) as stopped:
+        trainer.fit(
+            data.x_train,
+            data.y_train,
+            epochs=max(0, args.epochs - trainer.epoch) if trainer.resuming else args.epochs,
+            batch_size=args.batch_size,
+            validation_data=(data.x_test, data.y_test),
+        )
+    seconds, history = time.perf_counter() - begin, trainer.history
     if history.stopped:
         print(f"interrupted in epoch {trainer.epoch + 1}, after {trainer.step} steps", flush=True)
     if args.save:
@@ -142,7 +156,7 @@ def main() -> int:
     if args.plots:
         mnist_plots.draw(args.plots, net, data)
     print(f"test accuracy {result['accuracy']:.2%} on {data.name}, after {seconds:.1f} s of training")
-    return INTERRUPTED if history.stopped else 0
+    return stopped.exit_code
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ from portnn.backend import Backend
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Images on JAX are slow: without its cache, XLA compiles seconds for each of these tests."""
+    """Images and whole runs on JAX are slow: without its cache, XLA compiles seconds for each of these tests."""
     for item in items:
         name = item.name.lower()
-        if "jax" in name and any(word in name for word in ("conv", "pool2d", "residual", "slabs")):
+        if "jax" in name and any(
+            word in name for word in ("conv", "pool2d", "residual", "slabs", "resume", "skip", "iterable")
+        ):
             item.add_marker("slow")
 
 

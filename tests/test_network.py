@@ -160,13 +160,25 @@ def test_not_a_model_file(tmp_path):
         Network.load(tmp_path / "other")
 
 
-def rewritten(path, tensors=None, **changes):
-    """The same file with other tensors or metadata."""
+def test_a_flipped_bit_anywhere_is_seen(saved):
+    content = saved.read_bytes()
+    for i in range(0, len(content), 7):
+        saved.write_bytes(content[:i] + bytes([content[i] ^ 1 << i % 8]) + content[i + 1 :])
+        try:
+            net = Network.load(saved)  # a space of the header that became a tab
+        except ModelFileError:
+            continue
+        tree.map(np.testing.assert_array_equal, net.params, make().params)
+
+
+def rewritten(path, tensors=None, blake2b=None, **changes):
+    """The same file with other tensors or metadata, and without its hash."""
+    changes |= {"blake2b": blake2b}
     with safe_open(path, framework="numpy") as file:
         metadata = dict(file.metadata()) | {key: value for key, value in changes.items() if value is not None}
     for key, value in changes.items():
         if value is None:
-            del metadata[key]
+            metadata.pop(key, None)
     save_file(tensors or load_file(path), path, metadata)
     return path
 
@@ -320,3 +332,15 @@ def test_trained_on_one_backend_loaded_on_another(saved):
         pytest.skip(STATUS["torch"].message)
     net = Network.load(saved, device="torch")
     np.testing.assert_allclose(get(get_backend("torch"), net(X)), make()(X), rtol=1e-5, atol=1e-6)
+
+
+def test_an_edited_file_says_how_it_can_be_read(saved):
+    with safe_open(saved, framework="numpy") as file:
+        before = file.metadata()["blake2b"]
+    with pytest.raises(ModelFileError, match="is damaged, or was edited.*without the entry 'blake2b'"):
+        Network.load(rewritten(saved, load_file(saved) | {"params.1.b": np.ones(6, np.float32)}, blake2b=before))
+    with pytest.raises(ModelFileError, match=r"params.1.b is int32; the network is float32"):
+        Network.load(rewritten(saved, load_file(saved) | {"params.1.b": np.ones(6, np.int32)}))
+    assert (
+        Network.load(rewritten(saved, load_file(saved) | {"params.1.b": np.ones(6, np.float32)})).params[1]["b"][0] == 1
+    )

@@ -39,4 +39,16 @@ def test_there_are_lectures():
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
+
+
+def test_the_tests_that_hold_promises_are_there():
+    """Those of the table under "Nothing lost"."""
+    table = README.partition("| What is promised | Held by |")[2].partition("\n\n")[0]
+    files = re.findall(r"`((?:tests|scripts)/\w+\.py)`", table)
+    names = re.findall(r"`(test_\w+)`", table)
+    assert len(files) > 10
+    assert names
+    assert all((ROOT / name).is_file() for name in files)
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    assert all(f"def {name}(" in sources for name in names)

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_data import idx_bytes, small_mnist
 
-from portnn import Network, nn
+from portnn import Network, nn, tree
 
 ROOT = Path(__file__).parent.parent
 TRAIN = ["scripts/train_mnist.py", "--hidden", "16", "--epochs", "2"]
@@ -256,6 +257,115 @@ def test_ctrl_c_saves_and_ends(tmp_path):
     assert "interrupted in epoch" in output
     accuracy = output.splitlines()[-1].split()[2]
     assert f"test accuracy {accuracy}" in script("scripts/predict_mnist.py", "--model", model).stdout
+
+
+@contextmanager
+def started(*arguments, until):
+    """The process of a script that has just printed a line that begins so."""
+    command = [sys.executable, "-u", *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any(line.startswith(until) for line in process.stdout), process.stderr.read()
+            yield process
+        finally:
+            process.kill()
+
+
+def curves(path):
+    """What a run recorded, but for its times."""
+    records = json.loads(path.read_text())["epochs"]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "samples_per_second")} for record in records]
+
+
+RUN = [
+    "scripts/train_mnist.py",
+    "--data",
+    "digits",
+    "--hidden",
+    "64",
+    "--augment",
+    "--batch-size",
+    "16",
+    "--epochs",
+    "3",
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM for other processes")
+def test_a_run_that_was_ended_is_resumed(tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "log.jsonl"
+    saving = [*RUN, "--checkpoint", folder, "--log", log, "--resume"]
+    with started(*saving, until="epoch 1/") as process:
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 143, errors
+    assert "interrupted in epoch 2, after" in output
+    done = script(*saving, "--json", tmp_path / "resumed.json", "--save", tmp_path / "resumed")
+    assert done.returncode == 0, done.stderr
+    assert f"resumed {folder}/checkpoint-" in done.stdout
+    alone = script(*RUN, "--json", tmp_path / "alone.json", "--save", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert curves(tmp_path / "resumed.json") == curves(tmp_path / "alone.json")
+    nets = [Network.load(tmp_path / name) for name in ("resumed", "alone")]
+    tree.map(np.testing.assert_array_equal, *(net.params for net in nets))
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_run_that_had_ended_is_resumed_to_its_result(tmp_path):
+    saving = [*RUN, "--checkpoint", tmp_path / "run"]
+    done = script(*saving, "--resume")
+    assert f"no checkpoint in {tmp_path}/run yet: the run begins anew" in done.stdout
+    assert f"{tmp_path}/run has checkpoints of another run, up to checkpoint-" in refused(script(*saving))
+    again = script(*saving, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "epoch 3/" not in again.stdout
+    assert again.stdout.splitlines()[-1].split()[2] == done.stdout.splitlines()[-1].split()[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for other processes")
+def test_a_second_signal_ends_at_once(tmp_path):
+    """Without waiting for what the first one waits for."""
+    code = """
+import time
+import numpy as np
+from portnn import Network, Trainer, losses, nn, optim
+from portnn.training import Callback, stop_on_signals
+class Endless(Callback):
+    def on_epoch_end(self, trainer, record):
+        print("here", flush=True)
+        time.sleep(60)
+trainer = Trainer(Network(nn.Affine(1), 1), losses.HalfSquaredError(), optim.SGD(), callbacks=[Endless()])
+with stop_on_signals(trainer):
+    trainer.fit(np.ones((4, 1)), np.ones((4, 1)))
+"""
+    with started("-c", code, until="here") as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == -signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_resume_needs_a_folder():
+    assert "--resume needs --checkpoint DIR" in refused(script(*TRAIN, "--data", "digits", "--resume"))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments():
+    done = script("scripts/kill_and_resume.py", "--kills", "5")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.splitlines()[-1].startswith("5 kills, ")
+    assert done.stdout.splitlines()[-1].endswith("all equal to the one left alone")
+
+
+def test_damaged_files_are_read_or_refused():
+    done = script("scripts/fuzz_readers.py", "--count", "200", "--seed", "1")
+    assert done.returncode == 0, done.stderr + done.stdout
+    rows = [line.split() for line in done.stdout.splitlines()[:-1]]
+    assert [row[0] for row in rows] == ["idx", "idx.gz", "network", "checkpoint", "jsonl", "csv"]
+    assert all(int(row[1]) + int(row[3]) == 200 and int(row[3]) > 50 for row in rows)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from portnn.data.dataset import Dataset
 from portnn.data.digits import load_digits
 from portnn.data.idx import read_idx
 from portnn.data.mnist import load_mnist
+from portnn.data.prefetch import prefetch
 from portnn.data.scaling import Scaling
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "batches",
     "load_digits",
     "load_mnist",
+    "prefetch",
     "read_idx",
     "shuffled_batches",
 ]

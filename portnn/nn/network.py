@@ -20,7 +20,7 @@ from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream, Stream, as_stream
-from portnn.storage import read_tensors, write_tensors
+from portnn.storage import read_tensors, rebuild, write_tensors
 
 __all__ = ["Network"]
 
@@ -82,10 +82,11 @@ class Network:
         self.dtype = _checked_dtype(dtype)
         self.rng = as_stream(rng)
         params, state, self.output_shape = layer.init(self.rng.child("init"), self.input_shape)
-        self.params: Tree = self._to_device(params)
-        self.state: Tree = self._to_device(state)
+        self.params: Tree = self.to_device(params)
+        self.state: Tree = self.to_device(state)
 
-    def _to_device(self, host: Tree) -> Tree:
+    def to_device(self, host: Tree) -> Tree:
+        """A tree of host arrays as arrays of the network's backend and dtype, in memory of their own."""
         # Rounded on the host, so that every backend gets the same bits.
         return tree.map(lambda a: self.backend.asarray(a.astype(self.dtype)), host)
 
@@ -153,18 +154,18 @@ class Network:
     ) -> Network:
         params, state, output_shape = layer.init(ShapeStream(), input_shape)
         like = {"params": params, "state": state}
-        host = tree.unflatten(like, tensors)
-        for path, expected in tree.flatten(like).items():
-            if tensors[path].shape != expected.shape:
-                raise ShapeError(f"{path} has shape {tensors[path].shape}; the architecture needs {expected.shape}")
+        host = rebuild(like, tensors, dtype)
         net = cls.__new__(cls)
         net.layer, net.input_shape, net.output_shape = layer, input_shape, output_shape
         net.backend, net.dtype, net.rng = backend, dtype, rng
-        net.params, net.state = net._to_device(host["params"]), net._to_device(host["state"])
+        net.params, net.state = net.to_device(host["params"]), net.to_device(host["state"])
         return net
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, state and architecture as one safetensors file, atomically.
+
+        The arrays are called ``params.<path>`` and ``state.<path>``, and can be read by any program that reads
+        safetensors. The metadata has a hash of the whole content, which `load` compares.
 
         Raises
         ------
@@ -173,9 +174,16 @@ class Network:
         ConfigError
             If a layer has a field that cannot be described.
         """
+        write_tensors(path, *self.to_tensors())
+
+    def to_tensors(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """What `save` writes: host arrays by name, and the description of the network as metadata.
+
+        Raises ConfigError if a layer has a field that cannot be described.
+        """
         from importlib.metadata import version
 
-        metadata = {
+        return self._tensors(), {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
             "portnn": version("portnn"),
@@ -184,7 +192,6 @@ class Network:
             "dtype": self.dtype,
             "rng": json.dumps([self.rng.seed, self.rng.step, self.rng.path]),
         }
-        write_tensors(path, self._tensors(), metadata)
 
     @classmethod
     def load(
@@ -195,6 +202,7 @@ class Network:
         Parameters
         ----------
         path : path
+            Of a checkpoint of `Trainer.save`, the network is read.
         device : str or Backend, default "cpu"
         classes : iterable of type
             Layer and initializer classes of your own that the file may name. No other code is run.
@@ -202,17 +210,13 @@ class Network:
         Raises
         ------
         ModelFileError
-            If the file is missing, truncated, not a network of portnn, or does not fit its own architecture.
+            If the file is missing, truncated, damaged, not a network of portnn, or does not fit its own architecture.
         """
         backend = get_backend(device)
-        tensors, metadata = read_tensors(path)
+        tensors, metadata = cls.read(path)
         name = os.fspath(path)
-        if metadata.get("format") != _FORMAT:
-            raise ModelFileError(f"{name} is a safetensors file, but holds no network of portnn")
-        if metadata.get("format_version") != _FORMAT_VERSION:
-            raise ModelFileError(
-                f"{name} has format version {metadata.get('format_version')}; this portnn reads {_FORMAT_VERSION}"
-            )
+        if "training" in metadata:
+            tensors = {key: t for key, t in tensors.items() if key.partition(".")[0] in ("params", "state")}
         try:
             layer = from_config(json.loads(metadata["layer"]), classes)
             if not isinstance(layer, Layer):
@@ -225,6 +229,19 @@ class Network:
             raise
         except (KeyError, ValueError, TypeError, RecursionError, PortnnError) as error:
             raise ModelFileError(f"{name} does not fit its own description: {error}") from None
+
+    @staticmethod
+    def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+        """Host arrays and metadata of a file that `save` or `Trainer.save` wrote; errors as in `load`."""
+        tensors, metadata = read_tensors(path)
+        name = os.fspath(path)
+        if metadata.get("format") != _FORMAT:
+            raise ModelFileError(f"{name} is a safetensors file, but holds no network of portnn")
+        if metadata.get("format_version") != _FORMAT_VERSION:
+            raise ModelFileError(
+                f"{name} has format version {metadata.get('format_version')}; this portnn reads {_FORMAT_VERSION}"
+            )
+        return tensors, metadata
 
 
 def _as_shape(shape: Any) -> Shape:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from portnn import tree
+from portnn._typing import Array, Tree
 from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError
 from portnn.optim import FullBatch
+from portnn.storage import rebuild
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
@@ -20,8 +22,8 @@ __all__ = ["Callback", "EarlyStopping", "ProgressBar", "ReduceOnPlateau"]
 class Callback:
     """Called by a `Trainer`; override what you need. ``trainer.stop()`` ends the run after the current step."""
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
-        """Before the first step of a call of ``fit``."""
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+        """Before the first step of a call of ``fit``; the number of steps is None where nobody knows it."""
 
     def on_losses(self, trainer: Trainer, losses: Sequence[float]) -> None:
         """With the losses of the steps since the last call, about ten times a second."""
@@ -31,6 +33,27 @@ class Callback:
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step of a call of ``fit``, also when an error ends it."""
+
+    def due(self, trainer: Trainer) -> bool:
+        """Whether `on_losses` and `on_pause` are to be called right after the current step; asked at every step."""
+        return False
+
+    def on_pause(self, trainer: Trainer) -> None:
+        """Between two steps, after all callbacks have had their `on_losses` or `on_epoch_end`: the time to save."""
+
+    def state(self) -> dict[str, Any] | None:
+        """What a checkpoint is to hold of this callback: what JSON can hold. None: nothing, arrays neither."""
+        return None
+
+    def arrays(self) -> Tree:
+        """The arrays that a checkpoint is to hold of this callback."""
+        return {}
+
+    def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Take back what `state` gave, and the host arrays of `arrays` by their paths; raises if they do not fit.
+
+        The next `on_fit_begin` is that of the resumed run: ``trainer.resuming`` is True in it.
+        """
 
 
 class _Watch(Callback):
@@ -44,7 +67,16 @@ class _Watch(Callback):
         self.best, self.best_epoch = math.inf, 0
         self._waiting_since = 0
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+    def state(self) -> dict[str, Any] | None:
+        return {"best": self.best, "best_epoch": self.best_epoch, "waiting_since": self._waiting_since}
+
+    def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        best, best_epoch, waiting_since = float(state["best"]), int(state["best_epoch"]), int(state["waiting_since"])
+        self.best, self.best_epoch, self._waiting_since = best, best_epoch, waiting_since
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+        if trainer.resuming:
+            return
         self.best, self.best_epoch = -math.inf if self.larger_is_better else math.inf, trainer.epoch
         self._waiting_since = trainer.epoch
 
@@ -103,10 +135,27 @@ class EarlyStopping(_Watch):
         super().__init__(monitor, patience, min_delta, larger_is_better)
         self.restore_best = restore_best
         self._kept: Any = None
+        self._done = False
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+    def state(self) -> dict[str, Any] | None:
+        return {**(super().state() or {}), "done": self._done, "kept": self._kept is not None}
+
+    def arrays(self) -> Tree:
+        return {} if self._kept is None else self._kept
+
+    def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        net, kept = trainer.network, None
+        if state["kept"]:
+            kept = net.to_device(rebuild({"params": net.params, "state": net.state}, arrays, net.dtype))
+        super().restore(trainer, state, arrays)
+        self._kept, self._done = kept, state["done"] is True
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
         super().on_fit_begin(trainer, epochs, steps_per_epoch)
-        self._kept = None
+        if not trainer.resuming:
+            self._kept, self._done = None, False
+        if self._done:  # the run had come to its end, but for what follows it
+            trainer.stop()
 
     def _better(self, trainer: Trainer) -> None:
         if self.restore_best:
@@ -115,6 +164,7 @@ class EarlyStopping(_Watch):
             self._kept = tree.map(net.backend.copy, {"params": net.params, "state": net.state})
 
     def _no_better(self, trainer: Trainer) -> None:
+        self._done = True
         trainer.stop()
 
     def on_fit_end(self, trainer: Trainer) -> None:
@@ -158,7 +208,7 @@ class ReduceOnPlateau(_Watch):
         self.factor = check_number("factor", factor, 0, 1, open_low=True)
         self.lowest = check_number("lowest", lowest, 0, 1)
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
         super().on_fit_begin(trainer, epochs, steps_per_epoch)
         if isinstance(trainer.optimizer, FullBatch):
             raise ConfigError(f"{type(trainer.optimizer).__name__} has no learning rate for ReduceOnPlateau to lower")
@@ -174,9 +224,9 @@ class ProgressBar(Callback):
     def __init__(self) -> None:
         self._bar: Any = None
         self._epochs = 0
-        self._steps = 0
+        self._steps: int | None = None
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int) -> None:
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
         self._epochs, self._steps = trainer.epoch + epochs, steps_per_epoch
 
     def on_losses(self, trainer: Trainer, losses: Sequence[float]) -> None:
@@ -184,7 +234,8 @@ class ProgressBar(Callback):
             from tqdm.auto import tqdm
 
             title = f"epoch {trainer.epoch + 1}/{self._epochs}"
-            self._bar = tqdm(total=self._steps, desc=title, unit="step", leave=False, disable=None)
+            done = trainer.progress.batches - len(losses)  # before a checkpoint
+            self._bar = tqdm(total=self._steps, initial=done, desc=title, unit="step", leave=False, disable=None)
         self._bar.update(len(losses))
         self._bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
 

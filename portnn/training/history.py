@@ -17,7 +17,8 @@ class History:
     records : list of dict
         Each has ``epoch`` (from 1), ``loss`` (of the batches in training mode, each counted by its number of
         examples), ``seconds`` and ``samples_per_second`` (of the training steps alone), ``lr`` (of the last step), and
-        ``val_loss`` and ``val_<metric>`` where there is validation data.
+        ``val_loss`` and ``val_<metric>`` where there is validation data; ``skipped`` steps where those that are not
+        finite are skipped, which count in no mean.
     stopped : bool
         Whether the latest call was stopped before its last epoch.
     message : str

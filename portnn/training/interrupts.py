@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, and not within one."""
+"""Signals that ask a run to end: between two steps, and not within one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["between_steps"]
+if TYPE_CHECKING:
+    from portnn.training.trainer import Trainer
+
+__all__ = ["StoppedBy", "between_steps", "stop_on_signals"]
 
 
 @contextmanager
@@ -44,3 +47,45 @@ def between_steps() -> Iterator[Callable[[], None]]:
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         check()  # also where another exception ends the block: a Ctrl-C is never lost
+
+
+class StoppedBy:
+    """Which signal asked for the end of a run.
+
+    Attributes
+    ----------
+    signal : int or None
+    exit_code : int
+        What shells expect of a program that ended so: 128 + the signal's number (130 for SIGINT, 143 for SIGTERM); 0
+        without a signal.
+    """
+
+    signal: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.signal is None else 128 + self.signal
+
+
+@contextmanager
+def stop_on_signals(trainer: Trainer) -> Iterator[StoppedBy]:
+    """Within the block, SIGINT (Ctrl-C) or SIGTERM lets `Trainer.fit` finish its step, and then end.
+
+    A `Checkpoint` among the callbacks saves at that end. A second signal ends the process at once. For the main
+    thread of a program; the block gives a `StoppedBy`.
+    """
+    stopped, numbers = StoppedBy(), (signal.SIGINT, signal.SIGTERM)
+
+    def first(number: int, frame: Any) -> None:
+        stopped.signal = number
+        trainer.stop()
+        for each in numbers:
+            # The system's own way: the second one ends the process also within a long computation, where Python waits.
+            signal.signal(each, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, first) for number in numbers}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

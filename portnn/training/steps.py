@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Array, DType, Tree
+from portnn.backend import Backend
 from portnn.data.augmentation import Augment
 from portnn.errors import ShapeError
 from portnn.functional import take_rows
@@ -17,7 +19,7 @@ from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
 
-__all__ = ["Batch", "Data", "adding_step", "gather", "training_step"]
+__all__ = ["Batch", "Data", "adding_step", "augmented", "gather", "skipping_step", "training_step"]
 
 #: Examples, targets and weights (or None) on the device.
 Data: TypeAlias = tuple[Array, Array, Array | None]
@@ -43,8 +45,7 @@ def training_step(
         params: Tree, state: Tree, slots: tuple[Tree, ...], batch: Batch, hyper: Any
     ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
         rows, target, weight = gather(batch, dtype)
-        if augment is not None:
-            rows = _augmented(augment, rows, rng.child("augment").at(hyper["step"]))
+        rows = augmented(augment, rows, rng, hyper["step"])
         prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
@@ -71,9 +72,32 @@ def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., An
     return add
 
 
-def _augmented(augment: Augment, rows: Array, rng: Stream) -> Array:
-    """What an augmentation makes of a batch; ShapeError where it does not keep shape and dtype."""
-    made = augment(rows, rng)
+def skipping_step(step: Callable[..., Any], backend: Backend) -> Callable[..., Any]:
+    """A step that changes nothing, and gives NaN for its loss, where its loss or anything that it makes is not finite.
+
+    This is decided on the device: the host does not wait.
+    """
+
+    def skipping(
+        params: Tree, state: Tree, slots: tuple[Tree, ...], batch: Batch, hyper: Any
+    ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
+        old = params, state, slots
+        *new, loss = step(*tree.map(backend.copy, old), batch, hyper)  # copied: the step may overwrite what it is given
+        xp = array_namespace(loss)
+        fine = xp.isfinite(loss)
+        for leaf in tree.leaves(tuple(new)):
+            fine = fine & xp.all(xp.isfinite(leaf))
+        params, state, slots = tree.map(lambda a, b: xp.where(fine, a, b), tuple(new), old)
+        return params, state, slots, xp.where(fine, loss, math.nan)
+
+    return skipping
+
+
+def augmented(augment: Augment | None, rows: Array, rng: Stream, step: int) -> Array:
+    """What an augmentation makes of the batch of a step; ShapeError where it does not keep shape and dtype."""
+    if augment is None:
+        return rows
+    made = augment(rows, rng.child("augment").at(step))
     if made.shape != rows.shape or made.dtype != rows.dtype:
         raise ShapeError(
             f"augment must keep shape and dtype: of {tuple(rows.shape)}, {rows.dtype}, it made {tuple(made.shape)}, "

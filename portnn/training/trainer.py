@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-import time
+import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from typing import Any
-
-from array_api_compat import array_namespace
+from contextlib import ExitStack, closing
+from typing import Any, Literal
 
 from portnn import tree
 from portnn._typing import Array, Tree
@@ -27,8 +25,7 @@ from portnn.checks import (
     enter_target,
 )
 from portnn.data.augmentation import Augment
-from portnn.data.batches import batches, shuffled_batches
-from portnn.errors import ConfigError, DivergenceError, ShapeError
+from portnn.errors import ConfigError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
@@ -36,16 +33,17 @@ from portnn.optim import FullBatch, Optimizer
 from portnn.random import Stream, as_stream
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
+from portnn.training.divergence import refuse_loss
+from portnn.training.epochs import train_epoch
+from portnn.training.feeds import Feed, Iterated, Mapped, Resident, is_on_disk
 from portnn.training.history import History
 from portnn.training.interrupts import between_steps
-from portnn.training.steps import Data, gather, training_step
+from portnn.training.measure import Metric, measure
+from portnn.training.progress import Progress
+from portnn.training.resume import load_training, save_training
+from portnn.training.steps import Data, skipping_step, training_step
 
 __all__ = ["Trainer"]
-
-#: Seconds between two looks at the loss; each look waits for the device.
-_LOOK_EVERY = 0.1
-
-Metric = Callable[[Array, Array], Array]
 
 
 class Trainer:
@@ -66,11 +64,21 @@ class Trainer:
     rng : int, Stream or None, default None
         Source of the order of the batches, of augmentation, and of what layers draw in training; equal on every backend
         for the same seed.
+    on_nonfinite : {"stop", "skip"}, default "stop"
+        What happens where the loss or an update is not finite: the run ends with DivergenceError; or such steps change
+        nothing but the numbers of steps, their loss is NaN, and the history counts them as ``skipped``. To be able
+        to skip, each step keeps a copy of what it changes.
 
     Attributes
     ----------
     epoch, step : int
         How many epochs and steps have been done in all calls.
+    progress : Progress
+        Of the epoch under way.
+    within_fit, resuming : bool
+        Whether a call of `fit` is under way, and whether the next one goes on where a checkpoint was saved within one.
+    last_checkpoint : str or None
+        What was last saved or loaded.
     lr_factor : float
         What the optimizer's learning rate is multiplied by; 1 until a callback such as `ReduceOnPlateau` changes it.
     history : History
@@ -106,6 +114,7 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         augment: Augment | None = None,
         rng: Stream | int | None = None,
+        on_nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         self.network = network
         self.loss = loss
@@ -118,12 +127,20 @@ class Trainer:
         check_type(self, "optimizer", Optimizer, FullBatch)
         if "loss" in self.metrics:
             raise ConfigError('no metric can be called "loss": that is the name of the loss itself')
+        if on_nonfinite not in ("stop", "skip"):
+            raise ConfigError(f'on_nonfinite must be "stop" or "skip", not {on_nonfinite!r}')
+        self.on_nonfinite = on_nonfinite
         self._check_augment()
         self.rng = as_stream(rng)
         self.epoch = 0
         self.step = 0
         self.lr_factor = 1.0
         self.history = History()
+        self.progress = Progress()
+        self.within_fit = self.resuming = False
+        self.last_checkpoint: str | None = None
+        #: Examples of an epoch, and in a batch, of the call of fit under way.
+        self.data_shape: list[int | None] | None = None
         self._stop = False
         #: The trees that our own steps made, and that they may therefore overwrite.
         self._own_params: Tree = None
@@ -155,7 +172,8 @@ class Trainer:
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
         epochs : int, default 1
-            With a full-batch method: the largest number of iterations.
+            With a full-batch method: the largest number of iterations. 0 for a run that is resumed after its last
+            epoch: callbacks then do what they do at its end.
         batch_size : int, optional
             Default 32. The last batch of an epoch may be smaller; a size above n means one batch. With a full-batch
             method, how many examples go through the network at once, default 1024: it bounds the memory, and the
@@ -177,48 +195,144 @@ class Trainer:
         DivergenceError
             If the loss or a parameter is not finite any more.
         """
-        last = self.epoch + check_count("epochs", epochs)
+        whole = isinstance(self.optimizer, FullBatch)
+        size = (1024 if whole else 32) if batch_size is None else batch_size
+        return self._fit(lambda: self._feed(x, y, sample_weight, size), epochs, validation_data)
+
+    def fit_batches(
+        self,
+        batches: Iterable[Any],
+        *,
+        epochs: int = 1,
+        validation_data: tuple[Array, Array] | None = None,
+    ) -> History:
+        """Train on batches that somebody else makes, such as from data that no memory holds, in the order they come.
+
+        Parameters
+        ----------
+        batches : iterable of (x, y) or (x, y, sample_weight)
+            Each epoch is one iteration over it, in a thread of its own that is a few batches ahead; so an iterator
+            serves one epoch only. The arrays are as in `fit`, and are checked batch by batch.
+        epochs, validation_data
+            As in `fit`.
+
+        Returns
+        -------
+        History
+            Of this and all earlier calls.
+
+        Raises
+        ------
+        ShapeError, DataError, ConfigError, DivergenceError
+            As `fit`; and whatever the iterable raises.
+        """
+        if isinstance(self.optimizer, FullBatch):
+            raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
+        return self._fit(lambda: Iterated(batches, self._enter, self.network.backend), epochs, validation_data)
+
+    def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, Array] | None) -> History:
+        last = self.epoch + (0 if self.resuming and epochs == 0 else check_count("epochs", epochs))
         self._check_augment()
         with ExitStack() as stack:
             # At the end, and not at the beginning: a signal may ask to stop while the data are being checked.
             stack.callback(setattr, self, "_stop", False)
             stack.enter_context(self.network.backend.context())
             interruptible = stack.enter_context(between_steps())
-            data = self._enter(x, y, sample_weight)
-            n = data[0].shape[0]
-            whole = isinstance(self.optimizer, FullBatch)
-            size = check_batch_size((1024 if whole else 32) if batch_size is None else batch_size, n)
-            validation = None
-            if validation_data is not None:
-                validation = self._enter(*_pair(validation_data), None, "validation ")
-            if n % size == 1 or size == 1:
-                self._try_single_example(data)
-            self._own_trees()
+            feed = feed_of()
+            validation = (
+                None if validation_data is None else self._feed(*_pair(validation_data), None, 1024, "validation ")
+            )
+            self._try_single_example(feed)
+            self._begin(feed, stack)
             for callback in self.callbacks:
                 stack.callback(callback.on_fit_end, self)
-                callback.on_fit_begin(self, epochs, 1 if whole else math.ceil(n / size))
+                callback.on_fit_begin(self, epochs, 1 if isinstance(self.optimizer, FullBatch) else feed.steps)
+            self.resuming = False
             stack.callback(lambda: setattr(self.history, "stopped", self.epoch < last))
-            if whole:
+            if isinstance(self.optimizer, FullBatch):
+                assert isinstance(feed, Resident)
                 end = functools.partial(self._end_epoch, validation)
-                self.history.message = full_batch.minimize(self, data, epochs, size, interruptible, end)
+                self.history.message = full_batch.minimize(self, feed.data, epochs, feed.size, interruptible, end)
                 last = last if self._stop else self.epoch  # it may be done before its last iteration
+                self._stop = True  # so this is the last pause
+                self.pause()
                 return self.history
             self._prepare_steps()
-            while self.epoch < last and not self._stop:
-                record = self._train_epoch(data, size, interruptible)
+            while self.epoch < last:
+                if self._stop:
+                    self.pause()  # again: the signal may have come after the last one
+                    break
+                record = train_epoch(self, feed, interruptible)
                 if record is None:
                     break
                 self._end_epoch(validation, record)
         return self.history
 
-    def _end_epoch(self, validation: Data | None, record: dict[str, float]) -> None:
+    def _begin(self, feed: Feed, stack: ExitStack) -> None:
+        """Begin a call of fit, or go on with one that a checkpoint was saved in."""
+        shape = [feed.examples, feed.size]
+        if not self.resuming:
+            self.progress = Progress()
+        elif self.progress.batches and shape != self.data_shape:
+            raise ConfigError(
+                f"the checkpoint was saved within an epoch of {self.data_shape} examples and batch size: "
+                f"it goes on with the same data, not with {shape}"
+            )
+        self.data_shape, self.within_fit = shape, True
+        stack.callback(setattr, self, "within_fit", False)
+        self._own_trees()
+
+    def _end_epoch(self, validation: Feed | None, record: dict[str, float]) -> None:
         if validation is not None:
-            record |= {f"val_{name}": value for name, value in self._measure(*validation[:2]).items()}
+            record |= {f"val_{name}": value for name, value in measure(self, validation).items()}
         self._own_params, self._own_state = self.network.params, self.network.state
         self.epoch += 1
+        self.progress = Progress()
         self.history.records.append(record)
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
+        self.pause()
+
+    def pause(self) -> None:
+        """Tell the callbacks that nothing is under way; called between steps."""
+        for callback in self.callbacks:
+            callback.on_pause(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network and the state of its training as one safetensors file, atomically.
+
+        The file is one that `Network.load` reads; it holds besides what the optimizer remembers, the place in the order
+        of the batches and in the random numbers, the history, ``lr_factor``, and what callbacks remember of a
+        call of `fit` under way. Of a full-batch method, which has a memory of its own, it holds nothing.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be written; what was at the path before is still there then.
+        DivergenceError
+            If a parameter or the layers' state is not finite.
+        ConfigError
+            If a layer has a field, or a callback or record a value, that cannot be described.
+        """
+        save_training(self, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from what `save` wrote, on any backend: the next `fit` continues as if the run had never ended.
+
+        The trainer is built as the one that was saved was: an equal network (its parameters do not matter), and an
+        optimizer and callbacks of the same types. If the file was saved within a call of `fit` (as `Checkpoint` does),
+        the next call finishes its epoch first, with the same data; the ``epochs`` that it needs to come to
+        epoch ``n`` are ``n - trainer.epoch``. On the backend that saved it, the result equals that of the run
+        left alone bit for bit, on another one to rounding. ``rng`` is taken from the file.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is missing, damaged, or no checkpoint.
+        ConfigError
+            If it is of another network, optimizer, or list of callbacks.
+        """
+        load_training(self, path)
 
     def partial_fit(self, x: Array, y: Array, *, sample_weight: Array | None = None) -> float:
         """One step on one batch, for online learning: the loss before the step. Arguments and errors as in `fit`."""
@@ -230,13 +344,14 @@ class Trainer:
             self._own_trees()
             self._prepare_steps()
             (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
-            self._refuse_divergence([loss])
+            if not math.isfinite(loss) and self.on_nonfinite == "stop":
+                refuse_loss(self, loss, self.step, (data, backend.asarray(range(data[0].shape[0])), data[0].shape[0]))
         return loss
 
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 1024) -> dict[str, float]:
         """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``."""
         with self.network.backend.context():
-            return self._measure(*self._enter(x, y)[:2], batch_size=batch_size)
+            return measure(self, self._feed(x, y, None, batch_size))
 
     def stop(self) -> None:
         """Ask `fit` to end after the current step, or the next one before its first; for signal handlers, too."""
@@ -257,6 +372,13 @@ class Trainer:
                 "in each step: take an optimizer of mini-batches, or augment=None"
             )
 
+    def _feed(self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "") -> Resident | Mapped:
+        """Where the batches of some data come from: the device, or, for memory maps, the disk."""
+        if not is_on_disk(x, y) or isinstance(self.optimizer, FullBatch):
+            data = self._enter(x, y, weight, prefix)
+            return Resident(data, check_batch_size(size, data[0].shape[0]), self.network.backend)
+        return Mapped(x, y, weight, size, self.network, self._enter, prefix)
+
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
         net, backend, kind = self.network, self.network.backend, self.loss.targets
@@ -274,9 +396,13 @@ class Trainer:
             check_sample_weight(weight, x, backend)
         return x, y, weight
 
-    def _try_single_example(self, data: Data) -> None:
+    def _try_single_example(self, feed: Feed) -> None:
         """Let a layer that cannot train on a single example say so before anything has changed."""
+        if feed.examples is None or feed.size is None or (feed.examples % feed.size != 1 and feed.size != 1):
+            return
         net, backend = self.network, self.network.backend
+        with closing(feed.epoch()) as pieces:
+            data = next(pieces)[0]
         row = take_rows(data[0], backend.asarray([0]), backend.dtype(net.dtype))
         net.layer.forward(net.params, net.state, row, train=True, rng=self.rng.child("noise"))
 
@@ -294,11 +420,13 @@ class Trainer:
         assert isinstance(optimizer, Optimizer)
         if self._slots_of != optimizer.kind:
             self._slots, self._slots_of, self._optimizer_step = optimizer.slots(net.params), optimizer.kind, 0
-        parts = (net.layer, self.loss, optimizer, self.augment)
+        parts = (net.layer, self.loss, optimizer, self.augment, self.on_nonfinite)
         if self._compiled_for != parts:
             rules = optimizer.phases()
             # New functions each time: a compiler keeps what it made for an old one.
             steps = {id(r): training_step(net, self.loss, r, self.augment, self.rng) for r in rules}
+            if self.on_nonfinite == "skip":
+                steps = {key: skipping_step(step, net.backend) for key, step in steps.items()}
             compiled = {key: net.backend.compile(step) for key, step in steps.items()}
             self._steps, self._compiled_for = [(rule, compiled[id(rule)]) for rule in rules], parts
 
@@ -315,78 +443,11 @@ class Trainer:
     def _scaled(self, hyper: dict[str, float]) -> dict[str, float]:
         return hyper | {"lr": hyper["lr"] * self.lr_factor} if "lr" in hyper else hyper
 
-    def _train_epoch(self, data: Data, size: int, interruptible: Callable[[], None]) -> dict[str, float] | None:
-        """The record of an epoch; None if it was stopped before its end."""
-        backend, n = self.network.backend, data[0].shape[0]
-        pending: list[Array] = []
-        total, seen = 0.0, 0
-        begin = last_look = time.perf_counter()
-        for index in shuffled_batches(n, size, self.rng.child("order").at(self.epoch)):
-            pending.append(self._run_step(data, backend.asarray(index)))
-            interruptible()
-            seen += len(index)
-            now = time.perf_counter()
-            if now - last_look > _LOOK_EVERY or seen == n or self._stop:
-                losses = backend.to_floats(pending)
-                self._refuse_divergence(losses)
-                for callback in self.callbacks:
-                    callback.on_losses(self, losses)
-                # Every batch but the last has ``size`` examples.
-                total += size * sum(losses) - (size - len(index)) * losses[-1]
-                pending, last_look = [], now
-            if self._stop and seen < n:
-                return None
-        seconds = time.perf_counter() - begin
-        self._refuse_bad_parameters()
-        record = {"epoch": self.epoch + 1, "loss": total / n, "seconds": seconds, "samples_per_second": n / seconds}
+    @property
+    def learning_rate(self) -> float | None:
+        """Of the latest step; None where the optimizer has none."""
         assert isinstance(self.optimizer, Optimizer)
-        hyper = self._scaled(self.optimizer.hyper(self._optimizer_step))
-        return record | ({"lr": hyper["lr"]} if "lr" in hyper else {})
-
-    def _refuse_divergence(self, losses: list[float]) -> None:
-        """Raise if one of the losses of the latest steps is not finite."""
-        for i, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                step = self.step - len(losses) + i + 1
-                raise DivergenceError(f"the loss is {loss} at step {step} (epoch {self.epoch + 1}): {self._advice()}")
-
-    def _refuse_bad_parameters(self) -> None:
-        """Raise if a parameter is not finite: the loss of the latest step was computed before its update."""
-        for path, leaf in tree.flatten(self.network.params).items():
-            xp = array_namespace(leaf)
-            if not bool(xp.all(xp.isfinite(leaf))):
-                raise DivergenceError(f"parameter {path} is not finite after step {self.step}: {self._advice()}")
-
-    def _advice(self) -> str:
-        return f"try a smaller learning rate than in {self.optimizer}, or scale the inputs"
-
-    def _measure(self, x: Array, y: Array, batch_size: int = 1024) -> dict[str, float]:
-        net, backend = self.network, self.network.backend
-        dtype = backend.dtype(net.dtype)
-        n = x.shape[0]
-        totals, weights, sizes = [], [], []
-        values: dict[str, list[Any]] = {name: [] for name in self.metrics}
-        for index in batches(n, check_batch_size(batch_size, n)):
-            rows = backend.asarray(index)
-            examples, target, _ = gather((x, y, None, rows), dtype)
-            prediction = net.layer.apply(net.params, net.state, examples)
-            sizes.append(len(index))
-            total, weight = self.loss.totals(prediction, target)
-            totals.append(total)
-            weights.append(weight)
-            for name, metric in self.metrics.items():
-                values[name].append(self._scalar(name, metric(prediction, target)))
-        columns = {name: backend.to_floats(scalars) for name, scalars in values.items()}
-        means = {name: sum(v * k for v, k in zip(column, sizes, strict=True)) / n for name, column in columns.items()}
-        return {"loss": sum(backend.to_floats(totals)) / (sum(backend.to_floats(weights)) or 1.0)} | means
-
-    def _scalar(self, name: str, value: Any) -> Array:
-        """What a metric returned, as a 0-d array of the backend; a Python or NumPy number will do."""
-        backend = self.network.backend
-        array = value if backend.owns(value) else backend.asarray(value, self.network.dtype)
-        if array.ndim != 0:
-            raise ShapeError(f"metric {name!r} must return one number, not an array of shape {tuple(array.shape)}")
-        return array
+        return self._scaled(self.optimizer.hyper(self._optimizer_step)).get("lr")
 
 
 def _pair(data: Any) -> tuple[Any, Any]:

@@ -1,0 +1,73 @@
+"""What is said where the numbers of a training run are not finite any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+from array_api_compat import array_namespace
+
+from portnn import tree
+from portnn._typing import Array, Tree
+from portnn.errors import DivergenceError
+from portnn.nn.layer import Layer
+from portnn.random import Stream
+from portnn.training.feeds import Piece
+from portnn.training.steps import augmented, gather
+
+if TYPE_CHECKING:
+    from portnn.training.trainer import Trainer
+
+__all__ = ["advice", "refuse_bad_parameters", "refuse_loss"]
+
+
+def refuse_loss(trainer: Trainer, loss: float, step: int, piece: Piece) -> NoReturn:
+    """Raise DivergenceError for a loss that is not finite, of the batch of a step that was done some steps ago."""
+    where = _where(trainer, step, piece)
+    raise DivergenceError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}): {advice(trainer)}; {where}")
+
+
+def refuse_bad_parameters(trainer: Trainer) -> None:
+    """Raise DivergenceError if a parameter is not finite: the latest loss was computed before the latest update."""
+    for path, leaf in tree.flatten(trainer.network.params).items():
+        if not _finite(leaf):
+            raise DivergenceError(f"parameter {path} is not finite after step {trainer.step}: {advice(trainer)}")
+
+
+def advice(trainer: Trainer) -> str:
+    """What to do, and from where to go on."""
+    words = f"try a smaller learning rate than in {trainer.optimizer}, or scale the inputs"
+    return f"{words}; the last good checkpoint is {trainer.last_checkpoint}" if trainer.last_checkpoint else words
+
+
+def _where(trainer: Trainer, step: int, piece: Piece) -> str:
+    """The first layer that makes something non-finite of the batch, with the parameters as they are now."""
+    net, (data, index, _) = trainer.network, piece
+    rows = gather((*data, index), net.backend.dtype(net.dtype))[0]
+    x, noise = augmented(trainer.augment, rows, trainer.rng, step), trainer.rng.child("noise").at(step)
+    for path, layer, params, y in _outputs(net.layer, net.params, net.state, x, noise, ""):
+        if not _finite(y):
+            bad = [name for name, leaf in tree.flatten(params).items() if not _finite(leaf)]
+            why = f", and so are its parameters ({', '.join(bad)}) after step {trainer.step}" if bad else ""
+            return (
+                f"the first layer whose output is not finite is {path or 'the network'} ({type(layer).__name__}){why}"
+            )
+    return f"after step {trainer.step}, the outputs of all layers are finite for its batch"
+
+
+def _outputs(
+    layer: Layer, params: Tree, state: Tree, x: Array, rng: Stream, path: str
+) -> Iterator[tuple[str, Layer, Tree, Array]]:
+    """As `portnn.nn.trace`, in training mode, for values that are not finite."""
+    if not layer.children():
+        yield path[:-1], layer, params, layer.forward(params, state, x, train=True, rng=rng)[0]
+        return
+    for i, (child, p, s) in enumerate(zip(layer.children(), params, state, strict=True)):
+        for found in _outputs(child, p, s, x, rng.child(i), f"{path}{i}."):
+            yield found
+            x = found[3]
+
+
+def _finite(leaf: Array) -> bool:
+    xp = array_namespace(leaf)
+    return bool(xp.all(xp.isfinite(leaf)))

@@ -1,0 +1,98 @@
+"""One epoch of mini-batch training: the steps, and what is noted between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from portnn._typing import Array
+from portnn.errors import DivergenceError
+from portnn.training.divergence import advice, refuse_bad_parameters, refuse_loss
+from portnn.training.feeds import Feed, Piece
+
+if TYPE_CHECKING:
+    from portnn.training.trainer import Trainer
+
+__all__ = ["train_epoch"]
+
+#: Seconds between two looks at the loss; each look waits for the device.
+_LOOK_EVERY = 0.1
+
+
+def train_epoch(trainer: Trainer, feed: Feed, interruptible: Callable[[], None]) -> dict[str, float] | None:
+    """Do what is left of the trainer's epoch: its record, or None if it was stopped before its end.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its ``progress`` says which batches are done already.
+    feed : Feed
+    interruptible : callable
+        Called after every step; may raise KeyboardInterrupt.
+    """
+    progress, pending = trainer.progress, list[tuple[Array, Piece]]()
+    last_look = time.perf_counter()
+    begin = last_look - progress.seconds
+
+    def look() -> None:
+        """Wait for the losses of the latest steps, and hand them on."""
+        losses = trainer.network.backend.to_floats([loss for loss, _ in pending])
+        for i, (loss, (_, piece)) in enumerate(zip(losses, pending, strict=True)):
+            progress.batches += 1
+            progress.examples += piece[2]
+            if math.isfinite(loss):
+                # One by one: the sum must not depend on when we look.
+                progress.total += loss * piece[2]
+            elif trainer.on_nonfinite == "skip":
+                progress.skipped += 1
+                progress.skipped_examples += piece[2]
+            else:
+                refuse_loss(trainer, loss, trainer.step - len(losses) + i + 1, piece)
+        pending.clear()
+        progress.seconds = time.perf_counter() - begin
+        for callback in trainer.callbacks:
+            callback.on_losses(trainer, losses)
+
+    with closing(feed.epoch(trainer.rng.child("order").at(trainer.epoch), progress.batches)) as pieces:
+        for piece in pieces:
+            pending.append((trainer._run_step(*piece[:2]), piece))
+            try:
+                interruptible()
+            except KeyboardInterrupt:
+                trainer.stop()  # tells the callbacks
+                look()
+                trainer.pause()
+                raise
+            late = time.perf_counter() - last_look > _LOOK_EVERY or len(pending) >= feed.backlog
+            # Asked once, before the pause that it leads to: a signal may come at any moment.
+            stopping = trainer.stopping
+            if late or stopping or any(callback.due(trainer) for callback in trainer.callbacks):
+                look()
+                stopping = trainer.stopping
+                trainer.pause()
+                last_look = time.perf_counter()
+            if stopping and progress.batches != feed.steps:
+                return None
+    if pending:
+        look()
+    refuse_bad_parameters(trainer)
+    return _record(trainer)
+
+
+def _record(trainer: Trainer) -> dict[str, float]:
+    progress = trainer.progress
+    counted = progress.examples - progress.skipped_examples
+    if counted == 0:
+        raise DivergenceError(
+            f"no step of epoch {trainer.epoch + 1} could be applied: none of their losses and updates was finite; "
+            f"{advice(trainer)}"
+        )
+    record: dict[str, float] = {"epoch": trainer.epoch + 1, "loss": progress.total / counted}
+    record |= {"seconds": progress.seconds, "samples_per_second": progress.examples / progress.seconds}
+    if trainer.on_nonfinite == "skip":
+        record["skipped"] = progress.skipped
+    lr = trainer.learning_rate
+    return record if lr is None else record | {"lr": lr}

@@ -1,0 +1,167 @@
+"""Where the batches of an epoch come from: arrays on the device, arrays on disk, or any iterable."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from portnn._typing import Array
+from portnn.backend import Backend, as_host
+from portnn.checks import check_batch_size, check_lengths, check_rows, check_sample_weight, enter_target
+from portnn.data.batches import batches, shuffled_batches
+from portnn.data.prefetch import prefetch
+from portnn.errors import ConfigError, DataError, PortnnError
+from portnn.nn.network import Network
+from portnn.random import Stream
+from portnn.training.steps import Data
+
+__all__ = ["Feed", "Iterated", "Mapped", "Piece", "Resident", "is_on_disk"]
+
+#: Data on the device, the numbers of the examples that make up a batch (on the device), and how many these are.
+Piece: TypeAlias = tuple[Data, Array, int]
+
+#: Checks examples, targets and weights (or None), and brings them to the device.
+Door: TypeAlias = Callable[[Any, Any, Any], Data]
+
+
+class Feed(ABC):
+    """The batches of an epoch, in an order drawn anew for each epoch, or (``order=None``) one after the other.
+
+    Attributes
+    ----------
+    examples : int or None
+        In an epoch; None where nobody knows before its end.
+    size : int or None
+        Of a batch; only the last one may be smaller. None where the source decides.
+    backlog : int
+        Of how many batches the trainer may hold the arrays.
+    """
+
+    examples: int | None
+    size: int | None
+    backlog: int
+
+    @abstractmethod
+    def epoch(self, order: Stream | None = None, skip: int = 0) -> Generator[Piece]:
+        """The batches of an epoch after the first ``skip``; to be closed by the caller."""
+
+    @property
+    def steps(self) -> int | None:
+        """How many batches make an epoch, where that is known."""
+        return None if self.examples is None or self.size is None else -(-self.examples // self.size)
+
+
+class Resident(Feed):
+    """Arrays on the device; a batch is a list of numbers, and the step gathers the examples."""
+
+    backlog = 2**63
+
+    def __init__(self, data: Data, size: int, backend: Backend) -> None:
+        self.data, self._backend = data, backend
+        self.examples: int = data[0].shape[0]
+        self.size: int = size
+
+    def epoch(self, order: Stream | None = None, skip: int = 0) -> Generator[Piece]:
+        for index in _indices(self.examples, self.size, order, skip):
+            yield self.data, self._backend.asarray(index), len(index)
+
+
+class _Fetched(Feed):
+    """Batches that are made on the host by a thread, while the device computes."""
+
+    backlog = 8
+
+    def __init__(self, door: Door, backend: Backend) -> None:
+        self._door, self._backend = door, backend
+
+    @abstractmethod
+    def _host_batches(self, order: Stream | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Examples, targets and weights (or None) of each batch, unchecked."""
+
+    def epoch(self, order: Stream | None = None, skip: int = 0) -> Generator[Piece]:
+        return prefetch(self._pieces(order, skip))
+
+    def _pieces(self, order: Stream | None, skip: int) -> Iterator[Piece]:
+        with self._backend.context():  # each thread has one of its own
+            for number, batch in enumerate(self._host_batches(order, skip), skip + 1):
+                try:
+                    data = self._door(*batch)
+                except PortnnError as error:
+                    raise type(error)(f"batch {number} of the epoch: {error}") from None
+                count = data[0].shape[0]
+                yield data, self._backend.asarray(np.arange(count)), count
+
+
+class Mapped(_Fetched):
+    """Arrays that stay on disk (``np.load(path, mmap_mode="r")``) but for the examples of a few batches.
+
+    The order is that of `Resident`, and so is every result. Shapes and weights are checked at once, values batch by
+    batch.
+    """
+
+    def __init__(self, x: Any, y: Any, weight: Any, size: int, network: Network, door: Door, prefix: str) -> None:
+        super().__init__(door, network.backend)
+        x_name, y_name = f"{prefix}x", f"{prefix}y"
+        self._x, self._y = _host_rows(x, x_name), _host_rows(y, y_name)
+        check_rows(self._x, network.input_shape, x_name)
+        check_lengths(self._x, self._y, x_name, y_name)
+        self._weight = None
+        if weight is not None:
+            host = as_host(weight, "sample_weight")
+            check_sample_weight(enter_target(host, self._backend, network.dtype, "numbers"), self._x, self._backend)
+            self._weight = host
+        self.examples: int = self._x.shape[0]
+        self.size: int = check_batch_size(size, self.examples)
+
+    def _host_batches(self, order: Stream | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+        for index in _indices(self.examples, self.size, order, skip):
+            yield self._x[index], self._y[index], None if self._weight is None else self._weight[index]
+
+
+class Iterated(_Fetched):
+    """Batches that an iterable gives: (x, y) or (x, y, sample_weight), of any sizes. Each epoch iterates anew."""
+
+    examples = size = None
+
+    def __init__(self, source: Iterable[Any], door: Door, backend: Backend) -> None:
+        super().__init__(door, backend)
+        self._source = source
+        if not isinstance(source, Iterable):
+            raise ConfigError(f"batches must be an iterable of (x, y) or (x, y, sample_weight), not {source!r}")
+
+    def _host_batches(self, order: Stream | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+        count = 0
+        for batch in self._source:
+            count += 1
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise DataError(
+                    f"batch {count} of the epoch must be (x, y) or (x, y, sample_weight), not {type(batch)}"
+                )
+            if count > skip:
+                yield (*batch, *[None] * (3 - len(batch)))
+        if count == 0:
+            raise DataError(
+                "the iterable gave no batches: an iterator serves one epoch only, a list, or an object whose __iter__ "
+                "begins anew, any number"
+            )
+        if count < skip:
+            raise DataError(f"{skip} batches of this epoch are done, and the iterable gave {count} in all")
+
+
+def is_on_disk(*arrays: Any) -> bool:
+    """Whether one of some arrays is a memory map, as `numpy.load` gives with ``mmap_mode``."""
+    return any(isinstance(a, np.memmap) for a in arrays)
+
+
+def _host_rows(a: Any, what: str) -> Any:
+    """An array whose rows can be taken on the host; a memory map stays one."""
+    return a if isinstance(a, np.memmap) else as_host(a, what)
+
+
+def _indices(n: int, size: int, order: Stream | None, skip: int) -> Iterator[Any]:
+    every = batches(n, size) if order is None else shuffled_batches(n, size, order)
+    return itertools.islice(every, skip, None)

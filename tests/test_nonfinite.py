@@ -1,0 +1,169 @@
+"""What happens where a loss or an update is not finite."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+from helpers import get
+from lanes import host_closed, open_lane
+
+from portnn import Network, Trainer, losses, nn, optim, tree
+from portnn.errors import ConfigError, DivergenceError
+from portnn.training import Callback, Checkpoint
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 6)).astype(np.float32)
+Y = RNG.integers(0, 3, size=40)
+#: One example for which the loss of any network with an Affine overflows float32.
+BAD = np.where(np.arange(40)[:, None] == 17, np.float32(3e38), X)
+
+
+def make(device="cpu", layer=None, optimizer=None, on_nonfinite="skip", callbacks=()):
+    layer = layer or nn.Sequential([nn.Affine(8), nn.BatchNorm(), nn.Tanh(), nn.Affine(3)])
+    net = Network(layer, 6, device=device, rng=0)
+    optimizer = optimizer or optim.Adam(lr=0.01)
+    return Trainer(net, losses.SoftmaxCrossEntropy(), optimizer, rng=0, on_nonfinite=on_nonfinite, callbacks=callbacks)
+
+
+class Losses(Callback):
+    def __init__(self):
+        self.all = []
+
+    def on_losses(self, trainer, losses):
+        self.all += losses
+
+
+def everything(trainer):
+    backend = trainer.network.backend
+    trees = trainer.network.params, trainer.network.state, trainer._slots
+    return get(backend, tree.map(backend.copy, trees))
+
+
+def test_a_skipped_step_changes_nothing(backend):
+    trainer = make(backend)
+    trainer.partial_fit(X, Y)
+    before = everything(trainer)
+    assert math.isnan(trainer.partial_fit(BAD, Y))
+    tree.map(np.testing.assert_array_equal, everything(trainer), before)
+    assert trainer.step == 2
+    assert math.isfinite(trainer.partial_fit(X, Y))
+
+
+def test_skipping_changes_no_other_step(backend):
+    runs = []
+    for on_nonfinite in ("stop", "skip"):
+        layer = nn.Sequential([nn.Affine(8), nn.Tanh(), nn.Affine(3)])
+        trainer = make(backend, layer, on_nonfinite=on_nonfinite)
+        trainer.fit(X, Y, epochs=3, batch_size=8)
+        runs.append(everything(trainer))
+    tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *runs)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optim.Accumulate(2, optim.Momentum()), optim.chain(optim.ClipByNorm(1.0), optim.NAdam())]
+)
+def test_an_epoch_with_a_bad_example(optimizer):
+    watch = Losses()
+    trainer = make(callbacks=[watch], optimizer=optimizer)
+    history = trainer.fit(BAD, Y, epochs=2, batch_size=8)
+    assert history["skipped"] == [1, 1]
+    assert sum(map(math.isnan, watch.all)) == 2
+    first = [loss for loss in watch.all[:5] if not math.isnan(loss)]
+    assert history["loss"][0] == pytest.approx(sum(first) / 4)
+    assert all(np.isfinite(leaf).all() for leaf in tree.leaves(everything(trainer)))
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_too():
+    """The loss is; the update would not be."""
+    trainer = make(optimizer=optim.SGD(lr=1e38), layer=nn.Affine(3))
+    before = everything(trainer)
+    assert math.isnan(trainer.partial_fit(X * 1e6, Y))
+    tree.map(np.testing.assert_array_equal, everything(trainer), before)
+
+
+def test_an_epoch_of_nothing_but_bad_steps_ends_the_run():
+    with pytest.raises(DivergenceError, match=r"no step of epoch 1 could be applied: none of their losses and updates"):
+        make().fit(np.full_like(X, 3e38), Y, epochs=2, batch_size=8)
+
+
+def test_the_host_does_not_wait():
+    with open_lane("strict:device1") as backend:
+        trainer = make(backend)
+        data = trainer._enter(X, Y)
+        trainer._own_trees()
+        trainer._prepare_steps()
+        index = backend.asarray(np.arange(8))
+        with host_closed(backend):
+            trainer._run_step(data, index)
+
+
+def test_resumed_in_an_epoch_with_a_skipped_step(tmp_path):
+    alone = make()
+    alone.fit(BAD, Y, epochs=2, batch_size=8)
+    first = make(callbacks=[Checkpoint(tmp_path, steps=1, seconds=math.inf, keep=99)])
+    first.fit(BAD, Y, epochs=2, batch_size=8)
+    for step in range(1, 10):
+        second = make()
+        second.load(tmp_path / f"checkpoint-{step:09d}.safetensors")
+        second.fit(BAD, Y, epochs=2 - second.epoch, batch_size=8)
+        tree.map(np.testing.assert_array_equal, everything(alone), everything(second))
+        for column in ("loss", "skipped"):
+            assert second.history[column] == alone.history[column]
+
+
+# ---- stopping
+
+
+@dataclass(frozen=True)
+class Log(nn.Layer):
+    """Not finite for what is not positive."""
+
+    def init(self, rng, input_shape):
+        return {}, (), input_shape
+
+    def forward(self, params, state, x, *, train=False, rng=None):
+        return array_namespace(x).log(x), state, lambda dy, input_grad=True: (dy / x, {})
+
+
+def sentence(trainer, x, **kwargs):
+    with pytest.raises(DivergenceError) as raised:
+        trainer.fit(x, Y, **kwargs)
+    return str(raised.value)
+
+
+def test_names_step_and_layer(backend):
+    """The layer where it begins, if nothing before it is trained."""
+    layer = nn.Sequential([nn.Sequential([nn.Identity(), Log()]), nn.Affine(3)])
+    found = sentence(make(backend, layer, on_nonfinite="stop"), X, batch_size=40)
+    assert re.match(r"the loss is (nan|inf) at step 1 \(epoch 1\): try a smaller learning rate than in Adam", found)
+    assert found.endswith("the first layer whose output is not finite is 0.1 (Log)")
+
+
+def test_names_parameters_that_are_not_finite():
+    found = sentence(make(on_nonfinite="stop"), BAD, batch_size=40)
+    # What the parameters are by then depends on how many steps were done before the loss was looked at: one or more.
+    pattern = r"at step 1 .* not finite is 0 \(Affine\)(, and so are its parameters \(b, w\) after step \d+)?$"
+    assert re.search(pattern, found)
+
+
+def test_names_the_last_good_checkpoint(tmp_path):
+    class Spoil(Callback):
+        def on_epoch_end(self, trainer, record):
+            if trainer.epoch == 2:
+                trainer.network.params = tree.map(lambda p: p * np.float32(1e38), trainer.network.params)
+
+    callbacks = [Checkpoint(tmp_path, seconds=math.inf, steps=5), Spoil()]
+    trainer = make(layer=nn.Sequential([nn.Affine(3), nn.Affine(3)]), on_nonfinite="stop", callbacks=callbacks)
+    found = sentence(trainer, X, batch_size=8, epochs=5)
+    assert f"the last good checkpoint is {tmp_path}/checkpoint-0000000" in found
+    again = make(layer=trainer.network.layer, on_nonfinite="stop")
+    again.load(trainer.last_checkpoint)
+    assert all(np.isfinite(leaf).all() for leaf in tree.leaves(everything(again)))
+
+
+def test_bad_argument():
+    with pytest.raises(ConfigError, match='on_nonfinite must be "stop" or "skip", not \'ignore\''):
+        make(on_nonfinite="ignore")
