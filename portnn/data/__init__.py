@@ -1,7 +1,7 @@
 """Data sets, batches and feature scaling, on the host; augmentation, on the device."""
 
 from portnn.data import augmentation
-from portnn.data.batches import batches, shuffled_batches
+from portnn.data.batches import batches, in_batches, shuffled_batches
 from portnn.data.dataset import Dataset
 from portnn.data.digits import load_digits
 from portnn.data.idx import read_idx
@@ -13,6 +13,7 @@ __all__ = [
     "Scaling",
     "augmentation",
     "batches",
+    "in_batches",
     "load_digits",
     "load_mnist",
     "read_idx",

@@ -16,6 +16,7 @@ from portnn.losses import Loss
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
+from portnn.regularizers import Regularizer
 
 __all__ = ["Batch", "Data", "adding_step", "gather", "training_step"]
 
@@ -34,7 +35,12 @@ def gather(batch: Batch, dtype: DType) -> Data:
 
 
 def training_step(
-    network: Network, loss: Loss, optimizer: Optimizer, augment: Augment | None, rng: Stream
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    augment: Augment | None,
+    regularizer: Regularizer | None,
+    rng: Stream,
 ) -> Callable[..., Any]:
     """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
     layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
@@ -48,6 +54,9 @@ def training_step(
         prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
+        if regularizer is not None:
+            penalty, grads = regularizer(params, grads, _share(rows, weight))
+            value = value + penalty
         params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
         return params, state, slots, value
 
@@ -69,6 +78,15 @@ def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., An
         return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
 
     return add
+
+
+def _share(rows: Array, weight: Array | None) -> Any:
+    """What one example of weight 1 has of a penalty that all examples of a batch share."""
+    if weight is None:
+        return 1.0 / rows.shape[0]
+    xp = array_namespace(weight)
+    total = xp.sum(weight)
+    return 1.0 / xp.where(total > 0, total, 1.0)
 
 
 def _augmented(augment: Augment, rows: Array, rng: Stream) -> Array:

@@ -27,13 +27,14 @@ from portnn.checks import (
     enter_target,
 )
 from portnn.data.augmentation import Augment
-from portnn.data.batches import batches, shuffled_batches
+from portnn.data.batches import batches, in_batches, shuffled_batches
 from portnn.errors import ConfigError, DivergenceError, ShapeError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
 from portnn.optim import FullBatch, Optimizer
 from portnn.random import Stream, as_stream
+from portnn.regularizers import Regularizer
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.history import History
@@ -63,6 +64,12 @@ class Trainer:
         ``augment(x, rng) -> x`` changes the examples of each step of `fit` and `partial_fit` before the network sees
         them, and keeps shape and dtype; see `portnn.data.augmentation`. `evaluate`, validation and prediction see them
         unchanged.
+    regularizer : Regularizer, optional
+        A penalty on the parameters, which the examples of a batch share: the loss of a batch is ``(sum w_i loss_i +
+        penalty) / sum w_i``, here and in the history. See `portnn.regularizers`.
+    order : callable, optional
+        ``order(n, epoch)`` gives the numbers of the n examples in the order of an epoch, counted from 0: an int host
+        array of shape (n,). Default: a random order, drawn anew for every epoch.
     rng : int, Stream or None, default None
         Source of the order of the batches, of augmentation, and of what layers draw in training; equal on every backend
         for the same seed.
@@ -75,7 +82,7 @@ class Trainer:
         What the optimizer's learning rate is multiplied by; 1 until a callback such as `ReduceOnPlateau` changes it.
     history : History
         Of all calls of `fit`.
-    loss, optimizer, augment
+    loss, optimizer, augment, regularizer, order, callbacks
         May be replaced between two calls: the next one uses the new ones. An optimizer of another type starts afresh,
         one of the same type goes on with what the old one remembered.
 
@@ -105,6 +112,8 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Iterable[Callback] = (),
         augment: Augment | None = None,
+        regularizer: Regularizer | None = None,
+        order: Callable[[int, int], Any] | None = None,
         rng: Stream | int | None = None,
     ) -> None:
         self.network = network
@@ -113,6 +122,8 @@ class Trainer:
         self.metrics = dict(metrics or {})
         self.callbacks = tuple(callbacks)
         self.augment = augment
+        self.regularizer = regularizer
+        self.order = order
         check_type(self, "network", Network)
         check_type(self, "loss", Loss)
         check_type(self, "optimizer", Optimizer, FullBatch)
@@ -200,7 +211,8 @@ class Trainer:
             stack.callback(lambda: setattr(self.history, "stopped", self.epoch < last))
             if whole:
                 end = functools.partial(self._end_epoch, validation)
-                self.history.message = full_batch.minimize(self, data, epochs, size, interruptible, end)
+                result = full_batch.minimize(self, data, epochs, size, interruptible, end)
+                self.history.message, self.history.status, self.history.minimum = result
                 last = last if self._stop else self.epoch  # it may be done before its last iteration
                 return self.history
             self._prepare_steps()
@@ -237,6 +249,10 @@ class Trainer:
         """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``."""
         with self.network.backend.context():
             return self._measure(*self._enter(x, y)[:2], batch_size=batch_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was compiled holds functions, which cannot be pickled; it is made anew when it is needed.
+        return vars(self) | {"_steps": [], "_compiled_for": None}
 
     def stop(self) -> None:
         """Ask `fit` to end after the current step, or the next one before its first; for signal handlers, too."""
@@ -294,11 +310,11 @@ class Trainer:
         assert isinstance(optimizer, Optimizer)
         if self._slots_of != optimizer.kind:
             self._slots, self._slots_of, self._optimizer_step = optimizer.slots(net.params), optimizer.kind, 0
-        parts = (net.layer, self.loss, optimizer, self.augment)
+        parts = (net.layer, self.loss, optimizer, self.augment, self.regularizer)
         if self._compiled_for != parts:
             rules = optimizer.phases()
             # New functions each time: a compiler keeps what it made for an old one.
-            steps = {id(r): training_step(net, self.loss, r, self.augment, self.rng) for r in rules}
+            steps = {id(r): training_step(net, self.loss, r, self.augment, self.regularizer, self.rng) for r in rules}
             compiled = {key: net.backend.compile(step) for key, step in steps.items()}
             self._steps, self._compiled_for = [(rule, compiled[id(rule)]) for rule in rules], parts
 
@@ -321,7 +337,7 @@ class Trainer:
         pending: list[Array] = []
         total, seen = 0.0, 0
         begin = last_look = time.perf_counter()
-        for index in shuffled_batches(n, size, self.rng.child("order").at(self.epoch)):
+        for index in self._batches(n, size):
             pending.append(self._run_step(data, backend.asarray(index)))
             interruptible()
             seen += len(index)
@@ -342,6 +358,15 @@ class Trainer:
         assert isinstance(self.optimizer, Optimizer)
         hyper = self._scaled(self.optimizer.hyper(self._optimizer_step))
         return record | ({"lr": hyper["lr"]} if "lr" in hyper else {})
+
+    def _batches(self, n: int, size: int) -> Iterable[Any]:
+        """The numbers of the examples of each batch of this epoch, on the host."""
+        if self.order is None:
+            return shuffled_batches(n, size, self.rng.child("order").at(self.epoch))
+        order = self.order(n, self.epoch)
+        if order.shape != (n,):
+            raise ShapeError(f"Trainer's order must give one number for each of {n} examples, not shape {order.shape}")
+        return in_batches(order, size)
 
     def _refuse_divergence(self, losses: list[float]) -> None:
         """Raise if one of the losses of the latest steps is not finite."""
