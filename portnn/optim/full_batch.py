@@ -86,7 +86,7 @@ class LBFGS(FullBatch):
     memory : int, default 10
         How many of the latest steps are kept.
     max_evaluations : int, default 2**31 - 1
-        The run also ends after the iteration in which the loss was evaluated this many times in all.
+        The run also ends after the iteration that evaluates the loss more often in all than this.
     """
 
     ftol: float = 2.2e-9
