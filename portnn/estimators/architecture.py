@@ -57,7 +57,7 @@ def build_layer(sizes: Sequence[int], outputs: int, activation: Any, dropout: An
         If there are not as many activations or rates as layers, or one of them is none.
     """
     layers: list[nn.Layer] = []
-    activations, rates = each("activation", activation, len(sizes)), each("dropout", dropout, len(sizes))
+    activations, rates = _each("activation", activation, len(sizes)), _each("dropout", dropout, len(sizes))
     for units, own, rate in zip(sizes, activations, rates, strict=True):
         layers.append(_affine(units))
         if batch_norm:
@@ -68,7 +68,7 @@ def build_layer(sizes: Sequence[int], outputs: int, activation: Any, dropout: An
     return nn.Sequential([*layers, _affine(outputs)])
 
 
-def each(name: str, value: Any, count: int) -> list[Any]:
+def _each(name: str, value: Any, count: int) -> list[Any]:
     """``count`` values of a parameter that takes one for all hidden layers, or a sequence with one for each."""
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         return [value] * count
@@ -109,7 +109,7 @@ def draw_first_parameters(
     """
     entries: list[Tree] = list(params)
     places = list(places)
-    activations = each("activation", activation, len(places) - 1)
+    activations = _each("activation", activation, len(places) - 1)
     # The output layer goes by the activation before it.
     for place, own in zip(places, [*activations, (activations or [activation])[-1]], strict=True):
         fan_in, fan_out = params[place]["w"].shape
