@@ -12,6 +12,7 @@ from array_api_compat import array_namespace
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import hold_number
+from portnn.optim.descent import sgd
 
 __all__ = ["ElasticNet", "Regularizer"]
 
@@ -27,7 +28,10 @@ class Regularizer(ABC):
 
     @abstractmethod
     def __call__(self, params: Tree, grads: Tree, share: Any) -> tuple[Array, Tree]:
-        """``share`` times the penalty, a 0-d array, and the gradients with ``share`` times its gradient added."""
+        """``share`` times the penalty, a 0-d array, and the gradients with ``share`` times its gradient added.
+
+        The caller gives up the gradients: they may be overwritten.
+        """
 
     @property
     def smooth(self) -> bool:
@@ -75,7 +79,9 @@ class ElasticNet(Regularizer):
             xp = array_namespace(w)
             row = xp.reshape(w, (-1,))
             # One pass over the weights, where a sum of squares would first write them down.
-            here, gradient = 0.5 * l2 * xp.vecdot(row, row), flat[path] + l2 * w
+            here = 0.5 * l2 * xp.vecdot(row, row)
+            # A step of the gradient along the weights, for which backends have twins.
+            (gradient,) = sgd(flat[path], w, lr=-l2)
             if self.l1_ratio:
                 here, gradient = here + l1 * xp.sum(xp.abs(w)), gradient + l1 * xp.sign(w)
             flat[path], value = gradient, here if value is None else value + here
