@@ -7,8 +7,10 @@ from portnn.data.digits import load_digits
 from portnn.data.idx import read_idx
 from portnn.data.mnist import load_mnist
 from portnn.data.scaling import Scaling
+from portnn.data.year_prediction import YEAR_PREDICTION_TRAIN_ROWS, stream_year_prediction
 
 __all__ = [
+    "YEAR_PREDICTION_TRAIN_ROWS",
     "Dataset",
     "Scaling",
     "augmentation",
@@ -18,4 +20,5 @@ __all__ = [
     "load_mnist",
     "read_idx",
     "shuffled_batches",
+    "stream_year_prediction",
 ]
