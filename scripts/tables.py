@@ -45,7 +45,7 @@ def find_file(data_dir: str | None, folder: str, names: Sequence[str]) -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> DataFrame:
-    """A CSV file, plain or ``.gz``, with these columns at least; those of ``text`` hold text, even where all are empty."""
+    """A CSV file, plain or ``.gz``, with these columns at least; those of ``text`` hold text, even if all are empty."""
     try:
         import pandas as pd
     except ImportError:

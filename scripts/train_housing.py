@@ -44,7 +44,7 @@ def build(device: str, seed: int, samples: int) -> TransformedTargetRegressor:
     quantiles = QuantileTransformer(output_distribution="normal", n_quantiles=min(100, samples))
     columns = ColumnTransformer(
         [
-            ("numbers", make_pipeline(SimpleImputer(strategy="median"), quantiles), NUMBERS),
+            ("numbers", make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), quantiles), NUMBERS),
             ("place", OneHotEncoder(handle_unknown="ignore"), [PLACE]),
         ],
         sparse_threshold=0,

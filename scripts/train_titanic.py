@@ -49,9 +49,9 @@ def build(device: str, seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
     words = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="unknown"),
+        SimpleImputer(strategy="constant", fill_value="unknown", keep_empty_features=True),
         OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=10),
     )
     network = MLPClassifier(

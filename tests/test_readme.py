@@ -39,4 +39,4 @@ def test_there_are_lectures():
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5

@@ -36,7 +36,7 @@ def main(lecture: Lecture) -> None:
     data = load_digits()
     # All networks are given the same few epochs, so that what is compared is how far they get.
     warnings.simplefilter("ignore", ConvergenceWarning)
-    network = MLPClassifier(max_iter=10, batch_size=32, device=str(lecture.backend), random_state=lecture.seed)
+    network = MLPClassifier(max_iter=10, batch_size=64, device=str(lecture.backend), random_state=lecture.seed)
     grid = {"hidden_layer_sizes": [(32,) * n for n in LAYERS], "alpha": ALPHAS, "learning_rate_init": RATES}
     search = GridSearchCV(network, grid, cv=3, error_score="raise")
     search.fit(data.x_train.reshape(-1, 64), data.y_train)
