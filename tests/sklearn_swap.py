@@ -3,8 +3,10 @@
 PYTHONPATH=tests pytest -p sklearn_swap --pyargs sklearn.neural_network.tests.test_mlp
 """
 
-from sklearn import neural_network
 
-import portnn
+def pytest_configure(config):  # not on import: pytest imports this file also to look for doctests
+    from sklearn import neural_network
 
-neural_network.MLPClassifier, neural_network.MLPRegressor = portnn.MLPClassifier, portnn.MLPRegressor
+    import portnn
+
+    neural_network.MLPClassifier, neural_network.MLPRegressor = portnn.MLPClassifier, portnn.MLPRegressor

@@ -41,6 +41,10 @@ COUNTS = np.random.default_rng(1).poisson(np.exp(0.5 * IRIS[:, 0])).astype(float
 SMALL = {"hidden_layer_sizes": (12, 8), "max_iter": 15, "random_state": 3}
 
 
+def test_the_reference_is_scikit_learn():
+    assert neural_network.MLPClassifier.__module__.startswith("sklearn.")
+
+
 def names(parameters):
     return [(p.name, p.kind, p.default) for p in parameters]
 
@@ -269,6 +273,44 @@ def test_warm_start_goes_on_with_the_memory_of_the_optimizer():
         neural_network.MLPClassifier(**options | {"max_iter": 5}, warm_start=True).fit(IRIS, SPECIES).fit(IRIS, SPECIES)
     )
     assert not np.allclose(afresh.coefs_[0], whole.coefs_[0], rtol=1e-3)  # the difference is there to be seen
+
+
+def test_warm_start_with_other_parameters():
+    classifier = MLPClassifier(**SMALL, solver="lbfgs", warm_start=True).fit(IRIS, SPECIES)
+    assert not hasattr(classifier, "loss_curve_")
+    classifier.set_params(solver="adam").fit(IRIS, SPECIES)
+    assert len(classifier.loss_curve_) == classifier.n_iter_
+    before = min(classifier.loss_curve_)
+    assert classifier.best_loss_ == before
+    classifier.set_params(early_stopping=True).fit(IRIS, SPECIES)
+    assert len(classifier.validation_scores_) == classifier.n_iter_
+    classifier.set_params(solver="sgd", early_stopping=False, learning_rate="invscaling", power_t=1.0).fit(
+        IRIS, SPECIES
+    )
+    assert classifier.history_["lr"][-1] == pytest.approx(0.001 / (classifier.t_ - 150 + 1))
+    classifier.set_params(learning_rate="constant", learning_rate_init=0.1).fit(IRIS, SPECIES)
+    assert classifier.history_["lr"][-1] == 0.1
+
+
+def test_a_full_batch_method_that_is_stopped_does_not_complain():
+    class Stop(Callback):
+        def on_epoch_end(self, trainer, record):
+            if record["epoch"] == 4:
+                self.end(trainer)
+
+    class Ask(Stop):
+        def end(self, trainer):
+            trainer.stop()
+
+    class Interrupt(Stop):
+        def end(self, trainer):
+            raise KeyboardInterrupt
+
+    for callback, expected in ((Ask(), []), (Interrupt(), [(UserWarning, "Training interrupted by user.")])):
+        regressor = MLPRegressor(**SMALL, solver="lbfgs", callbacks=[callback])
+        assert said(lambda r=regressor: r.fit(IRIS, COUNTS)) == expected
+        assert regressor.n_iter_ == 4
+        assert regressor.loss_ == regressor.history_["loss"][-1]
 
 
 def test_weights_that_a_user_changes_are_used():

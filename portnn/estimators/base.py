@@ -222,12 +222,22 @@ class BaseMLP(BaseEstimator, ABC):
         self.t_ = 0
         self._no_improvement_count = 0
         self._best: Tree = None
-        validated = self.early_stopping or self.validation_data is not None
-        self.validation_scores_: list[float] | None = [] if validated else None
-        self.best_validation_score_ = -math.inf if validated else None
+        self.validation_scores_: list[float] | None = None
+        self.best_validation_score_: float | None = None
         if not isinstance(make_optimizer(self), FullBatch):
             self.loss_curve_: list[float] = []
             self.best_loss_ = None if self.early_stopping else math.inf
+
+    def _begin_what_is_new(self, validated: bool, stops: bool) -> None:
+        """Curves that an earlier call, which is continued, had no use for."""
+        if validated and self.validation_scores_ is None:
+            self.validation_scores_, self.best_validation_score_ = [], -math.inf
+        if stops and not hasattr(self, "loss_curve_"):
+            self.loss_curve_ = []
+        if stops and not self.early_stopping and getattr(self, "best_loss_", None) is None:
+            self.best_loss_ = math.inf
+        if stops and self.early_stopping and self.restore_best and self._best is None:
+            self._keep_best()
 
     def _build(self, X: Array, sizes: list[int], columns: int, draw: bool) -> None:
         """A network, and its trainer, for data like these."""
@@ -278,7 +288,6 @@ class BaseMLP(BaseEstimator, ABC):
         places = affine_places(network.layer)
         self.coefs_ = [shown(network.params[i]["w"]) for i in places]
         self.intercepts_ = [shown(network.params[i]["b"]) for i in places]
-        self._home = home
 
     def _train(self, X: Array, targets: Any, weights: Any, incremental: bool) -> None:
         trainer = self._trainer
@@ -297,14 +306,13 @@ class BaseMLP(BaseEstimator, ABC):
             validation = None
         n = x.shape[0]
         if self._optimizer.settings != self._new_learning_rate().settings:
-            self._optimizer = self._new_learning_rate()
+            self._optimizer, trainer.lr_factor = self._new_learning_rate(), 1.0
         epochs = 1 if incremental else self.max_iter
         watch = Convergence(self, validation, n, 0 if incremental else epochs, stops)
         trainer.order = ShuffledOrder(self._random_state if self.shuffle else None)
         trainer.callbacks = (*([ProgressBar()] if self.progress else []), watch, *self.callbacks)
         self.n_iter_ = 0
-        if self.early_stopping and self.restore_best and stops and self._best is None:
-            self._keep_best()
+        self._begin_what_is_new(validation is not None, stops)
         try:
             trainer.fit(
                 x,
@@ -313,6 +321,8 @@ class BaseMLP(BaseEstimator, ABC):
                 batch_size=self._batch_size(n) if stops else None,
                 sample_weight=weights,
             )
+            if not stops:
+                self._note_minimum(trainer.history)
         except DivergenceError as error:
             watch.note_divergence()
             if not (self.early_stopping and self.restore_best):
@@ -324,8 +334,6 @@ class BaseMLP(BaseEstimator, ABC):
             trainer.callbacks, trainer.order = (), None
         if self.early_stopping and self.restore_best and stops:
             trainer.network.params, trainer.network.state = self._best["params"], self._best["state"]
-        if not stops:
-            self._note_minimum(trainer.history)
 
     def _keep_best(self) -> None:
         network = self._trainer.network
@@ -383,12 +391,12 @@ class BaseMLP(BaseEstimator, ABC):
     def _note_minimum(self, history: History) -> None:
         """What scikit-learn says after its solver "lbfgs"."""
         self.loss_ = history.minimum
-        if history.status != 0:
+        if history.status != 0 and not history.stopped:
             advice = ""
             if self.n_iter_ == self.max_iter:
                 advice = f"\nIncrease the number of iterations to improve the convergence (max_iter={self.max_iter})."
             warnings.warn(
-                f"lbfgs failed to converge after {self.n_iter_} iteration(s) (status={history.status}):\n"
+                f"{self._solver_name} failed to converge after {self.n_iter_} iteration(s) (status={history.status}):\n"
                 f"{history.message}\n{advice}\n"
                 "You might also want to scale the data as shown in:\n"
                 "    https://scikit-learn.org/stable/modules/preprocessing.html",
@@ -410,11 +418,15 @@ class BaseMLP(BaseEstimator, ABC):
         return self.coefs_[0]
 
     def _check_solver(self) -> bool:
-        optimizer = make_optimizer(self)
-        if isinstance(optimizer, FullBatch):
-            name = self.solver if self.optimizer is None else type(optimizer).__name__
-            raise AttributeError(f"partial_fit is only available for stochastic optimizers. {name} is not stochastic.")
+        if isinstance(make_optimizer(self), FullBatch):
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self._solver_name} is not stochastic."
+            )
         return True
+
+    @property
+    def _solver_name(self) -> str:
+        return self.solver if self.optimizer is None else type(self.optimizer).__name__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -67,7 +67,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Whether to print a line for each epoch.
     warm_start : bool, default False
         Whether ``fit`` goes on from where the last call ended, the memory of the optimizer included (scikit-learn
-        begins that anew).
+        begins that anew). Layers and device stay those of the first call.
     momentum, nesterovs_momentum : float and bool, default 0.9 and True
         Of ``solver="sgd"``.
     early_stopping : bool, default False

@@ -16,9 +16,9 @@ __all__ = ["EpsilonHatAdam", "LearningRate", "ShuffledOrder", "make_optimizer"]
 
 @dataclass(frozen=True)
 class EpsilonHatAdam(optim.Adam):
-    """`optim.Adam` with epsilon beside the uncorrected root, as in scikit-learn.
+    """`optim.Adam` with epsilon beside the root that is not corrected yet, as scikit-learn has it.
 
-    This is the variant before algorithm 1's section 2 of Kingma and Ba (2015), there called epsilon hat.
+    Kingma and Ba (2015) give this variant at the end of section 2, and call its epsilon epsilon hat.
     """
 
     def hyper(self, step: int) -> dict[str, float]:
