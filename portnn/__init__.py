@@ -21,10 +21,14 @@ if TYPE_CHECKING:
         numerical,
         optim,
         random,
+        regularizers,
         training,
         tree,
     )
     from portnn.backend import available_backends, backend_of, get_backend
+    from portnn.estimators import LossCurveDisplay as LossCurveDisplay
+    from portnn.estimators import MLPClassifier as MLPClassifier
+    from portnn.estimators import MLPRegressor as MLPRegressor
     from portnn.nn import Network
     from portnn.training import Trainer
 
@@ -46,6 +50,7 @@ __all__ = [
     "numerical",
     "optim",
     "random",
+    "regularizers",
     "training",
     "tree",
 ]
@@ -58,12 +63,17 @@ _HOMES = {
     "get_backend": "portnn.backend",
 }
 
+#: What needs scikit-learn, and therefore is not in ``__all__``: a star-import must not ask for more than NumPy.
+_OPTIONAL = ("LossCurveDisplay", "MLPClassifier", "MLPRegressor")
+
 
 def __getattr__(name: str) -> Any:
     """Load a room when it is entered (PEP 562): ``import portnn`` alone stays cheap."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in __all__:
+    if name in _OPTIONAL:
+        return getattr(import_module("portnn.estimators"), name)
+    if name in (*__all__, "estimators"):
         return import_module(f"portnn.{name}")
     if name == "__version__":
         return import_module("importlib.metadata").version("portnn")
@@ -71,4 +81,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*__all__, *_OPTIONAL, "__version__", "estimators"])

@@ -1,7 +1,7 @@
 """What portnn raises: one sentence each, saying what was given, what was expected and how to go on.
 
-Every type is also a ``ValueError`` or a ``RuntimeError``, so code that knows nothing of portnn can
-catch it; ``PortnnError`` catches them all.
+Every type is also a ``ValueError``, a ``RuntimeError`` or an ``ImportError``, so code that knows nothing of
+portnn can catch it; ``PortnnError`` catches them all.
 """
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "KernelError",
     "KinkError",
     "MissingDataError",
+    "MissingLibraryError",
     "ModelFileError",
     "PortnnError",
     "ShapeError",
@@ -41,6 +42,10 @@ class DataError(PortnnError, ValueError):
 
 class MissingDataError(DataError):
     """Data that are not on this machine and cannot be downloaded."""
+
+
+class MissingLibraryError(PortnnError, ImportError):
+    """A library that a part of portnn needs is not installed."""
 
 
 class ConfigError(PortnnError, ValueError):

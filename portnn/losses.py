@@ -19,6 +19,7 @@ from portnn.checks import TargetKind, check_number, hold_number
 from portnn.errors import ConfigError, ShapeError
 
 __all__ = [
+    "HalfPoissonDeviance",
     "HalfSquaredError",
     "Huber",
     "KLDivergence",
@@ -240,4 +241,12 @@ class Poisson(Loss):
     """For counts, from the logarithm of their rate; mean over batch and outputs: `functional.poisson`."""
 
     function = staticmethod(functional.poisson)
+    targets = "numbers"
+
+
+@dataclass(frozen=True)
+class HalfPoissonDeviance(Loss):
+    """For counts, from the logarithm of their rate; summed over the outputs: `functional.half_poisson_deviance`."""
+
+    function = staticmethod(functional.half_poisson_deviance)
     targets = "numbers"

@@ -9,6 +9,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.par
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# scikit-learn dispatches on arrays of other libraries only where SciPy was told to before it was imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 from lanes import USABLE, USABLE64, open_lane
 
 from portnn.backend import Backend

@@ -160,6 +160,7 @@ FUNCTIONS = {
     "absolute_error": FunctionCase(functional.absolute_error, normal(2, 3), normal(2, 3)),
     "huber": FunctionCase(functional.huber, normal(2, 3), normal(2, 3)),
     "poisson": FunctionCase(functional.poisson, normal(2, 3), counts(2, 3)),
+    "half_poisson_deviance": FunctionCase(functional.half_poisson_deviance, normal(2, 3), counts(2, 3)),
 }
 
 #: Functions and layers without a gradient, which have tests of their own.
@@ -249,6 +250,7 @@ LOSSES = {
     "MeanAbsoluteError": LossCase(losses.MeanAbsoluteError(), normal(2, 3), normal(2, 3)),
     "Huber": LossCase(losses.Huber(delta=0.7), normal(2, 3), normal(2, 3)),
     "Poisson": LossCase(losses.Poisson(), normal(2, 3), counts(2, 3)),
+    "HalfPoissonDeviance": LossCase(losses.HalfPoissonDeviance(), normal(2, 3), counts(2, 3)),
 }
 
 OPTIMIZERS: dict[str, optim.Optimizer] = {

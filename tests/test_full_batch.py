@@ -218,3 +218,22 @@ def test_accumulate_refuses():
         optim.Accumulate(2, optim.LBFGS())
     with pytest.raises(ConfigError, match="an Accumulate within another one"):
         optim.Accumulate(2, optim.chain(optim.L2(0.1), optim.Accumulate(2, optim.SGD())))
+
+
+def test_a_run_says_what_it_reached():
+    trainer = make(optim.LBFGS(gtol=1e-9, ftol=0.0))
+    history = trainer.fit(X, Y, epochs=100)
+    assert history.status == 0
+    assert history.minimum == pytest.approx(history["loss"][-1])
+    history = make(optim.LBFGS(max_evaluations=3), layer=MLP).fit(X, Y, epochs=100)
+    assert (history.status, sum(history["evaluations"])) == (1, 4)
+    assert "EVALUATIONS" in history.message
+
+    class Stop(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.stop()
+
+    stopped = make(optim.LBFGS(), layer=MLP, callbacks=[Stop()])
+    history = stopped.fit(X, Y, epochs=100)
+    assert (history.status, history.message) == (99, "stopped")
+    assert history.minimum == stopped.evaluate(X, Y)["loss"]

@@ -139,6 +139,9 @@ def torch_losses(loss):
         "MeanAbsoluteError": theirs.l1_loss,
         "Huber": lambda p, t: theirs.huber_loss(p, t, delta=loss.delta),
         "Poisson": theirs.poisson_nll_loss,
+        "HalfPoissonDeviance": lambda p, t: (
+            (theirs.poisson_nll_loss(p, t, reduction="sum") + (torch.xlogy(t, t) - t).sum()) / len(p)
+        ),
     }
 
 

@@ -1,11 +1,13 @@
+import copy
 import dataclasses
 import math
+import pickle
 import signal
 
 import numpy as np
 import pytest
 from families import LOSSES, OPTIMIZERS
-from helpers import get
+from helpers import assert_equal, get
 from lanes import USABLE, USABLE64, host_closed, open_lane
 
 from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim, tree
@@ -675,3 +677,41 @@ def test_large_integers_are_features_too(backend):
 
 def test_the_backends_of_the_lanes_are_the_networks():
     assert make(get_backend("cpu")).network.backend.name == "numpy"
+
+
+# ---- the order of the examples, and copies
+
+
+def test_an_order_of_ones_own():
+    calls = []
+
+    def backwards(n, epoch):
+        calls.append((n, epoch))
+        return np.arange(n)[::-1]
+
+    watch, one_by_one = Watch(), make(optimizer=optim.SGD(0.1))
+    trainer = make(optimizer=optim.SGD(0.1), order=backwards, callbacks=[watch])
+    trainer.fit(X, LABELS, epochs=2, batch_size=16)
+    assert calls == [(50, 0), (50, 1)]
+    expected = [
+        one_by_one.partial_fit(X[::-1][i : i + 16], LABELS[::-1][i : i + 16])
+        for _ in range(2)
+        for i in range(0, 50, 16)
+    ]
+    np.testing.assert_allclose(watch.losses, expected, rtol=1e-6)
+    trainer.order = lambda n, epoch: np.arange(3)
+    with pytest.raises(ShapeError, match="one number for each of 50 examples"):
+        trainer.fit(X, LABELS)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))], ids=["deepcopy", "pickle"])
+def test_a_copy_goes_on_alike_and_apart(copied):
+    trainer = make(layer=nn.Sequential([nn.Affine(16), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.3), nn.Affine(3)]))
+    trainer.fit(X, LABELS, epochs=2, batch_size=16)
+    twin = copied(trainer)
+    before = get(trainer.network.backend, tree.map(np.copy, trainer.network.params))
+    twin.fit(X, LABELS, epochs=2, batch_size=16)
+    assert_equal(trainer.network.params, before)
+    trainer.fit(X, LABELS, epochs=2, batch_size=16)
+    assert_equal(trainer.network.params, twin.network.params)
+    assert len(trainer.history) == len(twin.history) == 4

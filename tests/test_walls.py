@@ -17,6 +17,7 @@ ARRAY_ROOMS = (
     "nn",
     "losses.py",
     "metrics.py",
+    "regularizers.py",
     "optim",
     "tree.py",
     "kernels.py",
@@ -31,7 +32,7 @@ FORBIDDEN = [
     (("",), {"portnn_backends"}),
     (("functional",), {"portnn.nn", "portnn.losses", "portnn.optim", "portnn.training", "portnn.data"}),
     (("nn",), {"portnn.losses", "portnn.optim", "portnn.training", "portnn.data"}),
-    (("losses.py", "optim", "metrics.py"), {"portnn.nn", "portnn.training", "portnn.data"}),
+    (("losses.py", "optim", "metrics.py", "regularizers.py"), {"portnn.nn", "portnn.training", "portnn.data"}),
     (("data", "random.py", "backend.py", "tree.py", "storage.py"), {"portnn.nn", "portnn.training"}),
 ]
 

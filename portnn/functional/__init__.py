@@ -27,6 +27,7 @@ from portnn.functional.convolution import conv2d, conv_transpose2d
 from portnn.functional.linear import affine
 from portnn.functional.losses import (
     absolute_error,
+    half_poisson_deviance,
     half_squared_error,
     huber,
     kl_divergence,
@@ -58,6 +59,7 @@ __all__ = [
     "gelu",
     "gelu_tanh",
     "global_average_pool",
+    "half_poisson_deviance",
     "half_squared_error",
     "hard_sigmoid",
     "hard_swish",

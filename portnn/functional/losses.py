@@ -14,6 +14,7 @@ from portnn.kernels import differentiable
 
 __all__ = [
     "absolute_error",
+    "half_poisson_deviance",
     "half_squared_error",
     "huber",
     "kl_divergence",
@@ -256,6 +257,36 @@ def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
         return (rate - target) / count * _column(dvalues, log_rate)
 
     return _sum_by_example(rate - target * log_rate) / count, backward
+
+
+@differentiable
+def half_poisson_deviance(log_rate: Array, target: Array) -> tuple[Array, Backward]:
+    """Half of the Poisson deviance, summed over the outputs: ``sum_j t_j log t_j - t_j - t_j x_j + exp(x_j)``.
+
+    `poisson`, but for the sum in the place of the mean, and for a constant that makes the smallest value 0 (McCullagh
+    and Nelder 1989, section 2.3).
+
+    Parameters
+    ----------
+    log_rate : array, shape (n, ...)
+        Logarithm of the expected count.
+    target : array, shape of log_rate
+        Counts, >= 0; ``0 log 0`` is 0.
+
+    Returns
+    -------
+    values : array, shape (n,)
+    backward : callable
+        ``backward(dvalues) -> dlog_rate``, ``(exp(x) - t) dvalues``.
+    """
+    xp = array_namespace(log_rate)
+    rate = xp.exp(log_rate)
+    least = target * xp.log(xp.where(target > 0, target, 1.0)) - target
+
+    def backward(dvalues: Array) -> Array:
+        return (rate - target) * _column(dvalues, log_rate)
+
+    return _sum_by_example(least - target * log_rate + rate), backward
 
 
 def _sum_by_example(x: Array) -> Array:

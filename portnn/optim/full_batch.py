@@ -85,10 +85,14 @@ class LBFGS(FullBatch):
         The run also ends when an iteration lowers the loss by less than this share of it, >= 0.
     memory : int, default 10
         How many of the latest steps are kept.
+    max_evaluations : int, default 2**31 - 1
+        The run also ends after the iteration that evaluates the loss more often in all than this.
     """
 
     ftol: float = 2.2e-9
     memory: int = 10
+    # Each iteration has a limit of its own for evaluations; SciPy's limit for their sum would end long runs.
+    max_evaluations: int = 2**31 - 1
 
     method = "L-BFGS-B"
 
@@ -96,7 +100,7 @@ class LBFGS(FullBatch):
         super().__post_init__()
         hold_number(self, "ftol", 0)
         hold_count(self, "memory")
+        hold_count(self, "max_evaluations")
 
     def options(self) -> dict[str, Any]:
-        # Each iteration has a limit of its own for evaluations; SciPy's limit for their sum would end long runs.
-        return {"gtol": self.gtol, "ftol": self.ftol, "maxcor": self.memory, "maxfun": 2**31 - 1}
+        return {"gtol": self.gtol, "ftol": self.ftol, "maxcor": self.memory, "maxfun": self.max_evaluations}

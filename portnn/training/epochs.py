@@ -56,7 +56,7 @@ def train_epoch(trainer: Trainer, feed: Feed, interruptible: Callable[[], None])
         for callback in trainer.callbacks:
             callback.on_losses(trainer, losses)
 
-    with closing(feed.epoch(trainer.rng.child("order").at(trainer.epoch), progress.batches)) as pieces:
+    with closing(feed.epoch(trainer.epoch_order, progress.batches)) as pieces:
         for piece in pieces:
             pending.append((trainer._run_step(*piece[:2]), piece))
             try:

@@ -12,11 +12,10 @@ import numpy as np
 from portnn._typing import Array
 from portnn.backend import Backend, as_host
 from portnn.checks import check_batch_size, check_lengths, check_rows, check_sample_weight, enter_target
-from portnn.data.batches import batches, shuffled_batches
+from portnn.data.batches import batches, in_batches
 from portnn.data.prefetch import prefetch
 from portnn.errors import ConfigError, DataError, PortnnError
 from portnn.nn.network import Network
-from portnn.random import Stream
 from portnn.training.steps import Data
 
 __all__ = ["Feed", "Iterated", "Mapped", "Piece", "Resident", "is_on_disk"]
@@ -28,8 +27,12 @@ Piece: TypeAlias = tuple[Data, Array, int]
 Door: TypeAlias = Callable[[Any, Any, Any], Data]
 
 
+#: The numbers of n examples, shape (n,), in the order of an epoch.
+Order: TypeAlias = Callable[[int], Any]
+
+
 class Feed(ABC):
-    """The batches of an epoch, in an order drawn anew for each epoch, or (``order=None``) one after the other.
+    """The batches of an epoch, in its order, or (``order=None``) one after the other.
 
     Attributes
     ----------
@@ -46,7 +49,7 @@ class Feed(ABC):
     backlog: int
 
     @abstractmethod
-    def epoch(self, order: Stream | None = None, skip: int = 0) -> Generator[Piece]:
+    def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         """The batches of an epoch after the first ``skip``; to be closed by the caller."""
 
     @property
@@ -65,7 +68,7 @@ class Resident(Feed):
         self.examples: int = data[0].shape[0]
         self.size: int = size
 
-    def epoch(self, order: Stream | None = None, skip: int = 0) -> Generator[Piece]:
+    def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         for index in _indices(self.examples, self.size, order, skip):
             yield self.data, self._backend.asarray(index), len(index)
 
@@ -79,13 +82,13 @@ class _Fetched(Feed):
         self._door, self._backend = door, backend
 
     @abstractmethod
-    def _host_batches(self, order: Stream | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+    def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         """Examples, targets and weights (or None) of each batch, unchecked."""
 
-    def epoch(self, order: Stream | None = None, skip: int = 0) -> Generator[Piece]:
+    def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         return prefetch(self._pieces(order, skip))
 
-    def _pieces(self, order: Stream | None, skip: int) -> Iterator[Piece]:
+    def _pieces(self, order: Order | None, skip: int) -> Iterator[Piece]:
         with self._backend.context():  # each thread has one of its own
             for number, batch in enumerate(self._host_batches(order, skip), skip + 1):
                 try:
@@ -117,7 +120,7 @@ class Mapped(_Fetched):
         self.examples: int = self._x.shape[0]
         self.size: int = check_batch_size(size, self.examples)
 
-    def _host_batches(self, order: Stream | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+    def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         for index in _indices(self.examples, self.size, order, skip):
             yield self._x[index], self._y[index], None if self._weight is None else self._weight[index]
 
@@ -133,7 +136,7 @@ class Iterated(_Fetched):
         if not isinstance(source, Iterable):
             raise ConfigError(f"batches must be an iterable of (x, y) or (x, y, sample_weight), not {source!r}")
 
-    def _host_batches(self, order: Stream | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+    def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         count = 0
         for batch in self._source:
             count += 1
@@ -162,6 +165,6 @@ def _host_rows(a: Any, what: str) -> Any:
     return a if isinstance(a, np.memmap) else as_host(a, what)
 
 
-def _indices(n: int, size: int, order: Stream | None, skip: int) -> Iterator[Any]:
-    every = batches(n, size) if order is None else shuffled_batches(n, size, order)
+def _indices(n: int, size: int, order: Order | None, skip: int) -> Iterator[Any]:
+    every = batches(n, size) if order is None else in_batches(order(n), size)
     return itertools.islice(every, skip, None)

@@ -29,6 +29,9 @@ Vector: TypeAlias = "NDArray[np.float64]"
 #: Largest memory that the matrices of a method may take, in bytes.
 _MATRIX_LIMIT = 2**32
 
+#: SciPy's status of a run that a callback ended.
+_STOPPED = 99
+
 
 class _Stopped(Exception):
     """Ends SciPy's run from within an evaluation."""
@@ -72,6 +75,9 @@ class _Objective:
         sums, state = (backend.copy(zero), backend.copy(zero)), tree.map(backend.copy, net.state)
         for number, index in enumerate(self._batches):
             total, sums, state = self._add(total, sums, state, params, (*self._data, index), number)
+        if self._trainer.regularizer is not None:
+            penalty, total = self._trainer.regularizer(params, total, 1.0)
+            sums = (sums[0] + penalty, sums[1])
         loss_sum, weight = backend.to_floats(list(sums))
         self._between()
         if self._trainer.stopping:
@@ -97,8 +103,8 @@ def minimize(
     size: int,
     between: Callable[[], None],
     end_epoch: Callable[[dict[str, float]], None],
-) -> str:
-    """Run the trainer's full-batch method for some iterations at most; returns why it ended, in SciPy's words.
+) -> tuple[str, int, float]:
+    """Run the trainer's full-batch method for some iterations at most: SciPy's message and status, and the minimum.
 
     Parameters
     ----------
@@ -120,6 +126,8 @@ def minimize(
     name, n, needed = type(method).__name__, net.parameter_count, method.matrices * 8 * net.parameter_count**2
     if needed > _MATRIX_LIMIT:
         raise ConfigError(f"{name} needs {needed / 2**30:,.0f} GiB for {n:,} parameters: take LBFGS")
+    if trainer.regularizer is not None and not trainer.regularizer.smooth:
+        raise ConfigError(f"{name} needs a penalty with a derivative everywhere, not {trainer.regularizer}")
     if n == 0:
         raise ConfigError(f"{name} has nothing to train: the network has no parameters")
     objective = _Objective(trainer, data, size, between)
@@ -150,5 +158,7 @@ def minimize(
             options=method.options() | {"maxiter": iterations},
         )
     except _Stopped:
-        return "stopped"
-    return "stopped" if trainer.stopping else str(result.message)
+        return "stopped", _STOPPED, objective.loss
+    if trainer.stopping:
+        return "stopped", _STOPPED, objective.loss
+    return str(result.message), int(result.status), float(result.fun)

@@ -24,6 +24,10 @@ class History:
     message : str
         Why the latest run of a full-batch method ended. Such runs also record ``evaluations`` of the loss, and no
         ``lr``.
+    status : int
+        The same as SciPy's number: 0 where the method converged.
+    minimum : float
+        What that run reached: the loss with its penalties.
 
     Examples
     --------
@@ -35,6 +39,8 @@ class History:
     records: list[dict[str, float]] = field(default_factory=list)
     stopped: bool = False
     message: str = ""
+    status: int = 0
+    minimum: float = math.nan
 
     def __getitem__(self, column: str) -> list[float]:
         if not any(column in record for record in self.records):

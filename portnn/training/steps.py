@@ -18,6 +18,7 @@ from portnn.losses import Loss
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
+from portnn.regularizers import Regularizer
 
 __all__ = ["Batch", "Data", "adding_step", "augmented", "gather", "skipping_step", "training_step"]
 
@@ -36,7 +37,12 @@ def gather(batch: Batch, dtype: DType) -> Data:
 
 
 def training_step(
-    network: Network, loss: Loss, optimizer: Optimizer, augment: Augment | None, rng: Stream
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    augment: Augment | None,
+    regularizer: Regularizer | None,
+    rng: Stream,
 ) -> Callable[..., Any]:
     """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
     layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
@@ -49,6 +55,9 @@ def training_step(
         prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
+        if regularizer is not None:
+            penalty, grads = regularizer(params, grads, _share(rows, weight))
+            value = value + penalty
         params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
         return params, state, slots, value
 
@@ -104,3 +113,12 @@ def augmented(augment: Augment | None, rows: Array, rng: Stream, step: int) -> A
             f"{made.dtype}"
         )
     return made
+
+
+def _share(rows: Array, weight: Array | None) -> Any:
+    """What one example of weight 1 has of a penalty that all examples of a batch share."""
+    if weight is None:
+        return 1.0 / rows.shape[0]
+    xp = array_namespace(weight)
+    total = xp.sum(weight)
+    return 1.0 / xp.where(total > 0, total, 1.0)

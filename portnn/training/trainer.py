@@ -25,12 +25,13 @@ from portnn.checks import (
     enter_target,
 )
 from portnn.data.augmentation import Augment
-from portnn.errors import ConfigError
+from portnn.errors import ConfigError, ShapeError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
 from portnn.optim import FullBatch, Optimizer
 from portnn.random import Stream, as_stream
+from portnn.regularizers import Regularizer
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.divergence import refuse_loss
@@ -61,6 +62,12 @@ class Trainer:
         ``augment(x, rng) -> x`` changes the examples of each step of `fit` and `partial_fit` before the network sees
         them, and keeps shape and dtype; see `portnn.data.augmentation`. `evaluate`, validation and prediction see them
         unchanged.
+    regularizer : Regularizer, optional
+        A penalty on the parameters, which the examples of a batch share: the loss of a batch is ``(sum w_i loss_i +
+        penalty) / sum w_i``, here and in the history. See `portnn.regularizers`.
+    order : callable, optional
+        ``order(n, epoch)`` gives the numbers of the n examples in the order of an epoch, counted from 0: an int host
+        array of shape (n,). Default: a random order, drawn anew for every epoch.
     rng : int, Stream or None, default None
         Source of the order of the batches, of augmentation, and of what layers draw in training; equal on every backend
         for the same seed.
@@ -83,7 +90,7 @@ class Trainer:
         What the optimizer's learning rate is multiplied by; 1 until a callback such as `ReduceOnPlateau` changes it.
     history : History
         Of all calls of `fit`.
-    loss, optimizer, augment
+    loss, optimizer, augment, regularizer, order, callbacks
         May be replaced between two calls: the next one uses the new ones. An optimizer of another type starts afresh,
         one of the same type goes on with what the old one remembered.
 
@@ -113,6 +120,8 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Iterable[Callback] = (),
         augment: Augment | None = None,
+        regularizer: Regularizer | None = None,
+        order: Callable[[int, int], Any] | None = None,
         rng: Stream | int | None = None,
         on_nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
@@ -122,6 +131,8 @@ class Trainer:
         self.metrics = dict(metrics or {})
         self.callbacks = tuple(callbacks)
         self.augment = augment
+        self.regularizer = regularizer
+        self.order = order
         check_type(self, "network", Network)
         check_type(self, "loss", Loss)
         check_type(self, "optimizer", Optimizer, FullBatch)
@@ -252,7 +263,8 @@ class Trainer:
             if isinstance(self.optimizer, FullBatch):
                 assert isinstance(feed, Resident)
                 end = functools.partial(self._end_epoch, validation)
-                self.history.message = full_batch.minimize(self, feed.data, epochs, feed.size, interruptible, end)
+                result = full_batch.minimize(self, feed.data, epochs, feed.size, interruptible, end)
+                self.history.message, self.history.status, self.history.minimum = result
                 last = last if self._stop else self.epoch  # it may be done before its last iteration
                 self._stop = True  # so this is the last pause
                 self.pause()
@@ -353,6 +365,10 @@ class Trainer:
         with self.network.backend.context():
             return measure(self, self._feed(x, y, None, batch_size))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was compiled holds functions, which cannot be pickled; it is made anew when it is needed.
+        return vars(self) | {"_steps": [], "_compiled_for": None}
+
     def stop(self) -> None:
         """Ask `fit` to end after the current step, or the next one before its first; for signal handlers, too."""
         self._stop = True
@@ -420,11 +436,11 @@ class Trainer:
         assert isinstance(optimizer, Optimizer)
         if self._slots_of != optimizer.kind:
             self._slots, self._slots_of, self._optimizer_step = optimizer.slots(net.params), optimizer.kind, 0
-        parts = (net.layer, self.loss, optimizer, self.augment, self.on_nonfinite)
+        parts = (net.layer, self.loss, optimizer, self.augment, self.regularizer, self.on_nonfinite)
         if self._compiled_for != parts:
             rules = optimizer.phases()
             # New functions each time: a compiler keeps what it made for an old one.
-            steps = {id(r): training_step(net, self.loss, r, self.augment, self.rng) for r in rules}
+            steps = {id(r): training_step(net, self.loss, r, self.augment, self.regularizer, self.rng) for r in rules}
             if self.on_nonfinite == "skip":
                 steps = {key: skipping_step(step, net.backend) for key, step in steps.items()}
             compiled = {key: net.backend.compile(step) for key, step in steps.items()}
@@ -448,6 +464,15 @@ class Trainer:
         """Of the latest step; None where the optimizer has none."""
         assert isinstance(self.optimizer, Optimizer)
         return self._scaled(self.optimizer.hyper(self._optimizer_step)).get("lr")
+
+    def epoch_order(self, n: int) -> Any:
+        """The numbers of n examples in the order of the current epoch: an int host array of shape (n,)."""
+        if self.order is None:
+            return self.rng.child("order").at(self.epoch).permutation(n)
+        order = self.order(n, self.epoch)
+        if order.shape != (n,):
+            raise ShapeError(f"Trainer's order must give one number for each of {n} examples, not shape {order.shape}")
+        return order
 
 
 def _pair(data: Any) -> tuple[Any, Any]:

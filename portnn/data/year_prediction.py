@@ -1,0 +1,137 @@
+"""YearPredictionMSD: the year of a song from 90 numbers on its timbre (Bertin-Mahieux et al. 2011; UCI), streamed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portnn.checks import check_count
+from portnn.errors import DataError, MissingDataError
+
+__all__ = ["YEAR_PREDICTION_TRAIN_ROWS", "stream_year_prediction"]
+
+#: The split that its authors ask for: the last 51,630 songs are for the test, so that no artist is in both parts.
+YEAR_PREDICTION_TRAIN_ROWS = 463_715
+
+_FEATURES = 90
+_NAME = "YearPredictionMSD.txt"
+_FILES = (_NAME, f"{_NAME}.gz", f"{_NAME}.zip", "yearpredictionmsd.zip")
+
+
+def stream_year_prediction(
+    data_dir: str | os.PathLike[str] | None = None,
+    part: Literal["train", "test"] = "train",
+    *,
+    block: int = 8192,
+    train_rows: int = YEAR_PREDICTION_TRAIN_ROWS,
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The songs of a part of the data, some at a time: the file is never in memory as a whole.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        A folder that holds YearPredictionMSD.txt, plain, ``.gz`` or in UCI's ``.zip``, itself or in a folder
+        ``yearprediction`` below. Default: the folder that the environment variable ``PORTNN_DATA_DIR`` names.
+    part : {"train", "test"}, default "train"
+    block : int, default 8192
+        How many songs come at a time; the last time there may be fewer.
+    train_rows : int, default 463715
+        How many songs at the beginning of the file are for training.
+
+    Yields
+    ------
+    x : float32 array, shape (n, 90)
+        Twelve averages and 78 covariances of timbre.
+    y : float32 array, shape (n,)
+        Years.
+
+    Raises
+    ------
+    MissingDataError
+        If the file is nowhere.
+    DataError
+        If the file is damaged, has a line that is not a year and 90 numbers, or ends within the training part.
+    """
+    if part not in ("train", "test"):
+        raise DataError(f'part must be "train" or "test", not {part!r}')
+    check_count("block", block)
+    return _blocks(_find(data_dir), part, block, check_count("train_rows", train_rows))
+
+
+def _find(data_dir: str | os.PathLike[str] | None) -> Path:
+    where = data_dir or os.environ.get("PORTNN_DATA_DIR")
+    if not where:
+        raise MissingDataError(f"{_NAME} is needed: name its folder as data_dir, or in PORTNN_DATA_DIR")
+    for place in (Path(where), Path(where) / "yearprediction"):
+        for name in _FILES:
+            if (place / name).is_file():
+                return place / name
+    raise MissingDataError(f"there is no {_NAME} (plain, .gz or .zip) in {where}, nor in a folder yearprediction there")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            if _NAME not in archive.namelist():
+                raise DataError(f"{path} has no {_NAME}; it has {', '.join(archive.namelist())}")
+            with archive.open(_NAME) as file:
+                yield io.BufferedReader(file)  # type: ignore[type-var]
+    elif path.suffix == ".gz":
+        with gzip.open(path) as file:
+            yield io.BufferedReader(file)
+    else:
+        with open(path, "rb") as file:
+            yield file
+
+
+def _blocks(
+    path: Path, part: str, size: int, train_rows: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    first, end = (0, train_rows) if part == "train" else (train_rows, None)
+    seen = first
+    try:
+        with _open(path) as file:
+            lines = itertools.islice(file, first, end)
+            while block := list(itertools.islice(lines, size)):
+                yield _parsed(block, path, seen)
+                seen += len(block)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged, or cannot be read: {error}") from None
+    if (part == "train" and seen < train_rows) or (part == "test" and seen == first):
+        raise DataError(f"{path} ends within the first {train_rows:,} songs, which are for training: is it whole?")
+
+
+def _parsed(lines: list[bytes], path: Path, before: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    try:
+        table = np.loadtxt(lines, dtype=np.float32, delimiter=",", comments=None, ndmin=2)
+        right = table.shape == (len(lines), 1 + _FEATURES)
+    except ValueError:
+        right = False
+    if not right:
+        raise DataError(_what_is_wrong(lines, path, before))
+    return table[:, 1:], table[:, 0]
+
+
+def _what_is_wrong(lines: list[bytes], path: Path, before: int) -> str:
+    for number, line in enumerate(lines, before + 1):
+        cells = line.decode("ascii", "replace").strip().split(",")
+        if len(cells) != 1 + _FEATURES:
+            return f"{path}: line {number:,} has {len(cells)} columns, and not a year and {_FEATURES} numbers"
+        for cell in cells:
+            try:
+                float(cell)
+            except ValueError:
+                return f"{path}: line {number:,} has {cell!r} in the place of a number"
+    return f"{path}: lines {before + 1:,} to {before + len(lines):,} cannot be read as numbers"

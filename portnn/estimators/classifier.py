@@ -1,0 +1,394 @@
+"""`MLPClassifier`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+from array_api_compat import array_namespace
+from scipy.sparse import csr_matrix
+from sklearn import config_context
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import compute_sample_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from portnn import functional, losses
+from portnn._typing import Array
+from portnn.backend import Backend
+from portnn.errors import ConfigError
+from portnn.estimators.arrays import home_of, on_host
+from portnn.estimators.base import BaseMLP
+from portnn.optim import FullBatch, Optimizer
+from portnn.training import Callback
+
+__all__ = ["MLPClassifier"]
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """A multilayer perceptron that tells classes apart, with the interface of scikit-learn's.
+
+    Everything of `sklearn.neural_network.MLPClassifier` 1.9 is here: parameters, defaults, fitted attributes, messages
+    and warnings; with the same ``random_state`` also its draws, so that training takes the same course, to rounding.
+    Samples may be arrays of any library that portnn knows: predictions, ``coefs_`` and the like are of the library and
+    on the device of ``X``. Sparse matrices are made dense.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default (100,)
+        Units of each hidden layer.
+    activation : {"identity", "logistic", "tanh", "relu"}, nn.Layer, callable, or a sequence of them, default "relu"
+        After each hidden layer; a sequence has one for each. A callable is a function ``x -> (y, backward)`` by
+        elements, such as those of `portnn.functional`.
+    solver : {"lbfgs", "sgd", "adam"}, default "adam"
+    alpha : float, default 0.0001
+        Strength of the penalty on the weights, which the examples of a batch share.
+    batch_size : int or "auto", default "auto"
+        "auto" is 200, or all samples where there are fewer. Not used by full-batch methods.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        With ``solver="sgd"`` or an ``optimizer``: constant; ``learning_rate_init / (samples seen + 1)^power_t`` after
+        each epoch; or a fifth whenever ``n_iter_no_change`` epochs have brought nothing.
+    learning_rate_init, power_t : float, default 0.001 and 0.5
+    max_iter : int, default 200
+        Most epochs of a call of ``fit``, or iterations of a full-batch method.
+    shuffle : bool, default True
+        Whether each epoch has its own order of the samples.
+    random_state : int, RandomState or None, default None
+        Source of the first parameters, the split for early stopping, the order of the samples, and dropout.
+    tol : float, default 1e-4
+        Training ends when ``n_iter_no_change`` epochs have not made the loss (with early stopping: the score) better by
+        this. With ``solver="lbfgs"``: when no derivative is larger.
+    verbose : bool or int, default False
+        Whether to print a line for each epoch.
+    warm_start : bool, default False
+        Whether ``fit`` goes on from where the last call ended, the memory of the optimizer included (scikit-learn
+        begins that anew). Layers and device stay those of the first call.
+    momentum, nesterovs_momentum : float and bool, default 0.9 and True
+        Of ``solver="sgd"``.
+    early_stopping : bool, default False
+        Whether to hold out ``validation_fraction`` of the samples, to end when their score grows no better, and to go
+        back to the parameters that scored best. Not with full-batch methods.
+    validation_fraction : float, default 0.1
+    beta_1, beta_2, epsilon : float, default 0.9, 0.999 and 1e-8
+        Of ``solver="adam"``.
+    n_iter_no_change : int or inf, default 10
+    max_fun : int, default 15000
+        Most evaluations of the loss by ``solver="lbfgs"``.
+    loss : "log_loss" or Loss, default "log_loss"
+        "log_loss" is the cross-entropy of a softmax, or of a sigmoid for two classes and for several labels. An object
+        of `portnn.losses` compares either scores of classes (then two classes have two outputs) or columns of
+        probabilities.
+    class_weight : dict, "balanced", list of dict or None, default None
+        As in `sklearn.utils.compute_sample_weight`.
+    device : str, Backend or None, default None
+        Where to compute; see `portnn.get_backend`. None: on the device of ``X``.
+    dropout : float or sequence of float, default 0.0
+        Probability to drop a unit of the hidden layers, in [0, 1).
+    batch_norm : bool, default False
+        Whether each hidden layer is normalised over the batch before its activation.
+    l1_ratio : float, default 0.0
+        Share of ``alpha`` that goes to the absolute values of the weights, in [0, 1]; the rest goes to half their
+        squares.
+    optimizer : Optimizer, FullBatch or None, default None
+        An object of `portnn.optim` in the place of the solver and its parameters.
+    validation_data : (X, y), (X, y, sample_weight) or None, default None
+        Measured after every epoch; early stopping looks at them, and holds nothing out.
+    restore_best : bool, default True
+        Whether early stopping ends with the parameters of its best epoch.
+    callbacks : sequence of Callback, default ()
+        See `portnn.training`.
+    augment : callable or None, default None
+        ``augment(x, rng) -> x`` for the rows of each batch; see `Trainer`.
+    progress : bool, default False
+        Whether to show a bar over the steps of each epoch.
+
+    Attributes
+    ----------
+    classes_ : array, shape (n_classes,)
+        The labels; labels that are no numbers stay in NumPy.
+    coefs_, intercepts_ : list of array
+        Weights, shape (inputs, units), and biases, shape (units,), of each layer. Training and prediction use what
+        stands here.
+    loss_, best_loss_, loss_curve_ : float, float or None, list of float
+        The loss of the latest epoch, of the best one (None with early stopping), and of all; with its penalty.
+    validation_scores_, best_validation_score_ : list of float, float; or None
+        The accuracy on validation data, epoch by epoch; None where there are none.
+    history_ : History
+        All epochs with their losses, times, ``val_loss`` and ``val_score``.
+    n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from portnn import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = MLPClassifier(solver="lbfgs", hidden_layer_sizes=8, alpha=0.1, random_state=0, max_iter=500)
+    >>> classifier.fit(X, y).score(X, y) > 0.97
+    True
+    """
+
+    _numeric_targets = False
+    _label_binarizer: LabelBinarizer
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"log_loss"}), losses.Loss],
+        "class_weight": [dict, StrOptions({"balanced"}), list, None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: str | losses.Loss = "log_loss",
+        class_weight: Any = None,
+        device: str | Backend | None = None,
+        dropout: Any = 0.0,
+        batch_norm: bool = False,
+        l1_ratio: float = 0.0,
+        optimizer: Optimizer | FullBatch | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        restore_best: bool = True,
+        callbacks: Sequence[Callback] = (),
+        augment: Callable[..., Any] | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            loss=loss,
+            device=device,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            l1_ratio=l1_ratio,
+            optimizer=optimizer,
+            validation_data=validation_data,
+            restore_best=restore_best,
+            callbacks=callbacks,
+            augment=augment,
+            progress=progress,
+        )
+        self.class_weight = class_weight
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
+        """Train on samples.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or table, shape (n, n_features)
+        y : array-like, shape (n,) or, for several labels a sample, (n, n_classes) of 0 and 1
+        sample_weight : array-like, shape (n,), optional
+            How much each sample counts, >= 0.
+
+        Returns
+        -------
+        self
+        """
+        self._fit(X, y, sample_weight, incremental=False)
+        return self
+
+    @available_if(lambda estimator: estimator._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
+        """Train for one epoch more, on these samples.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `fit`.
+        classes : array-like, shape (n_classes,), optional
+            All classes that there will be; needed in the first call.
+
+        Returns
+        -------
+        self
+        """
+        known = SimpleNamespace(classes_=self._label_binarizer.classes_ if hasattr(self, "_label_binarizer") else None)
+        with config_context(array_api_dispatch=False):
+            if _check_partial_fit_first_call(known, on_host(classes)):
+                labels = on_host(y)
+                several = type_of_target(labels).startswith("multilabel")
+                self._label_binarizer = LabelBinarizer().fit(labels if several else on_host(classes))
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """The classes of samples, shape (n,) or, for several labels a sample, (n, n_classes)."""
+        return self._labels(self._outputs(X, "predict"))
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probability of each class for each sample, shape (n, n_classes)."""
+        return self._probabilities(self._outputs(X, "predict_proba"))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """The logarithm of `predict_proba`, shape (n, n_classes)."""
+        p = self._probabilities(self._outputs(X, "predict_log_proba"))
+        with home_of(p).context():
+            return array_namespace(p).log(p)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of samples whose class (whose labels, all of them) `predict` gives; a Python float."""
+        predicted = on_host(self.predict(X))
+        with config_context(array_api_dispatch=False):
+            return float(accuracy_score(on_host(y), predicted, sample_weight=on_host(sample_weight)))
+
+    def _learn_targets(self, y: Any, home: Backend, incremental: bool) -> None:
+        if not hasattr(self, "_label_binarizer") or (not self.warm_start and not incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+        else:
+            self._compare_classes(y)
+        known = self._label_binarizer.classes_
+        self.classes_ = home.asarray(known) if known.dtype.kind in "biuf" else known
+
+    def _compare_classes(self, y: Any) -> None:
+        known, classes = self._label_binarizer.classes_, unique_labels(y)
+        if self.warm_start and set(classes) != set(known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {known}, `y` has {classes}"
+            )
+        self._refuse_new_classes(classes)
+
+    def _refuse_new_classes(self, classes: Any) -> None:
+        known = self._label_binarizer.classes_
+        if len(np.setdiff1d(classes, known, assume_unique=True)):
+            raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {classes}.")
+
+    def _encode(self, y: Any) -> Any:
+        self._refuse_new_classes(unique_labels(y))
+        # As bool: `train_test_split` names the classes of a bad split so, and there is no wider type to fall into.
+        return self._label_binarizer.transform(y).astype(bool)
+
+    def _class_weights(self, y: Any, incremental: bool) -> Any:
+        if self.class_weight is None:
+            return None
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" needs all samples, and partial_fit sees some: give the weights as a dict, as '
+                "sklearn.utils.compute_class_weight finds them"
+            )
+        return compute_sample_weight(self.class_weight, y)
+
+    def _stratify(self, targets: Any) -> Any:
+        return targets if targets.shape[1] == 1 else None  # as scikit-learn does it: two classes only
+
+    @property
+    def _is_multilabel(self) -> bool:
+        return bool(self._label_binarizer.y_type_.startswith("multilabel"))
+
+    def _loss_and_outputs(self, columns: int) -> tuple[losses.Loss, int, str]:
+        multiclass = self._label_binarizer.y_type_ == "multiclass"
+        if isinstance(self.loss, str):
+            if multiclass:
+                return losses.SoftmaxCrossEntropy(), columns, "softmax"
+            return losses.SigmoidCrossEntropy(), columns, "logistic"
+        if self.loss.targets == "probabilities":
+            return self.loss, columns, "logistic"
+        if self.loss.targets != "classes" or isinstance(self.loss, losses.NegativeLogLikelihood) or self._is_multilabel:
+            what = "several labels" if self._is_multilabel else "classes"
+            raise ConfigError(
+                f"{self.loss} does not compare {what} with scores: take "
+                f"{'SigmoidCrossEntropy' if self._is_multilabel else 'SoftmaxCrossEntropy or SigmoidCrossEntropy'}"
+            )
+        return self.loss, max(columns, 2), "softmax"
+
+    def _loss_target(self, targets: Any) -> Any:
+        if self.out_activation_ != "softmax":
+            return targets
+        return _as_numbers(targets)
+
+    def _decisions(self, outputs: Array) -> Array:
+        """Numbers of classes, shape (n,); for several labels a sample 0 and 1, shape (n, n_classes)."""
+        xp = array_namespace(outputs)
+        integers = xp.int64 if home_of(outputs).supports("int64") else xp.int32
+        if self._is_multilabel:
+            return xp.astype(outputs > 0, integers)
+        if outputs.shape[1] == 1:
+            return xp.astype(outputs[:, 0] > 0, integers)
+        return xp.argmax(outputs, axis=1)
+
+    def _labels(self, outputs: Array) -> Any:
+        chosen = self._decisions(outputs)
+        if self._is_multilabel:
+            # A sparse matrix of labels is answered by one.
+            return csr_matrix(chosen) if self._label_binarizer.sparse_input_ else chosen
+        known = self._label_binarizer.classes_
+        if len(known) == 1:  # a single class has one output nevertheless, and is never left
+            chosen = 0 * chosen
+        home = home_of(outputs)
+        if known.dtype.kind in "biuf":
+            return array_namespace(outputs).take(home.asarray(known), chosen, axis=0)
+        return known[home.to_numpy(chosen)]
+
+    def _probabilities(self, outputs: Array) -> Array:
+        xp = array_namespace(outputs)
+        if self.out_activation_ == "softmax":
+            return functional.softmax(outputs)[0]
+        p, _ = functional.sigmoid(outputs)
+        if p.shape[1] == 1:
+            return xp.concat([1.0 - p, p], axis=1)
+        return p if self._is_multilabel else p / xp.sum(p, axis=1, keepdims=True)
+
+    def _score_outputs(self, targets: Any, outputs: Any, sample_weight: Any) -> float:
+        right = targets if self._is_multilabel else _as_numbers(targets)
+        with config_context(array_api_dispatch=False):
+            return float(accuracy_score(right, self._decisions(outputs), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _as_numbers(targets: Any) -> Any:
+    """Numbers of classes, shape (n,), from the columns of a `LabelBinarizer`."""
+    return targets[:, 0].astype(np.int64) if targets.shape[1] == 1 else np.argmax(targets, axis=1)
