@@ -36,19 +36,29 @@ def _affine(x: Any, w: Any, b: Any) -> Any:
     (n, k), m = x.shape, w.shape[1]
     cost, y = product_cost(n, k, m, x.dtype), empty((n, m), x.dtype)
 
-    def forward(rows: slice) -> None:
+    # Each core has to read one factor whole, and rearranges it for its cache: the smaller one, if it may be.
+    def by_rows(rows: slice) -> None:
         np.matmul(x[rows], w, out=y[rows])
         y[rows] += b
 
-    share(forward, n, cost=cost)
+    def by_columns(columns: slice) -> None:
+        np.matmul(x, w[:, columns], out=y[:, columns])
+        y[:, columns] += b[columns]
+
+    if n > m:
+        share(by_rows, n, cost=cost)
+    else:
+        share(by_columns, m, cost=cost)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
         dx, dw = empty(x.shape, x.dtype) if input_grad else None, empty(w.shape, x.dtype)
 
         def part(rows: slice, inputs: slice) -> None:
             np.matmul(x[:, inputs].T, dy, out=dw[inputs])
-            if dx is not None:
+            if dx is not None and n > k:
                 np.matmul(dy[rows], w.T, out=dx[rows])
+            elif dx is not None:
+                np.matmul(dy, w[inputs].T, out=dx[:, inputs])
 
         share(part, n, k, cost=cost * (1 + input_grad))
         return dx, dw, np.ones(n, x.dtype) @ dy  # three times as fast as a sum over short rows

@@ -71,27 +71,33 @@ class Loss(ABC):
         """
         xp = array_namespace(prediction)
         values, pullback, weight = self._by_example(prediction, target, sample_weight)
-        total = xp.sum(weight)
-        share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
+        if weight is None:
+            each = 1.0 / max(values.shape[0], 1)
+            share = xp.full_like(values, each)
+        else:
+            total = xp.sum(weight)
+            share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
 
         def backward(dloss: float | Array = 1.0) -> Array:
             return pullback(share * dloss)
 
-        return _weighted_sum(share, values), backward
+        return (xp.sum(values) * each if weight is None else _weighted_sum(share, values)), backward
 
     def totals(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> tuple[Array, Array]:
         """The weighted sum over the batch, and the sum of the weights: 0-d arrays that can be added up over batches."""
         values, _, weight = self._by_example(prediction, target, sample_weight)
-        return _weighted_sum(weight, values), array_namespace(weight).sum(weight)
+        xp = array_namespace(values)
+        if weight is None:
+            return xp.sum(values), xp.sum(xp.ones_like(values))
+        return _weighted_sum(weight, values), xp.sum(weight)
 
     def _by_example(
         self, prediction: Array, target: Array, sample_weight: Array | None
-    ) -> tuple[Array, Backward, Array]:
-        """Loss, pullback and weight of each example."""
+    ) -> tuple[Array, Backward, Array | None]:
+        """Loss, pullback and weight of each example; None if all weigh the same."""
         fields = {name: value for name, value in vars(self).items() if name != "class_weight"}
         values, pullback = self.function(prediction, target, **fields)
-        weight = self._weight(prediction, target, sample_weight)
-        return values, pullback, array_namespace(values).ones_like(values) if weight is None else weight
+        return values, pullback, self._weight(prediction, target, sample_weight)
 
     def _weight(self, prediction: Array, target: Array, sample_weight: Array | None) -> Array | None:
         """The weight of each example, shape (n,); None if all weigh the same."""

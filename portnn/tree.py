@@ -5,6 +5,7 @@ container: a list is a leaf. Dicts are walked in the order of their keys, which 
 insertion: a library that rebuilds a tree, as JAX does, may change the latter.
 """
 
+import builtins
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -27,19 +28,27 @@ def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     >>> map(lambda a, b: a + b, {"w": 1, "b": (2, 3)}, {"w": 10, "b": (20, 30)})
     {'b': (22, 33), 'w': 11}
     """
-    for other in rest:
-        difference = _difference(tree, other, "")
-        if difference:
-            raise ShapeError(f"the trees differ {difference}")
+    if rest and not all(_same_structure(tree, other) for other in rest):
+        first = next(difference for other in rest if (difference := _difference(tree, other, "")))
+        raise ShapeError(f"the trees differ {first}")
     return _map(function, tree, rest)
 
 
 def _map(function: Callable[..., Any], tree: Tree, rest: tuple[Tree, ...]) -> Tree:
     if isinstance(tree, dict):
-        return {key: _map(function, tree[key], tuple(t[key] for t in rest)) for key in sorted(tree)}
+        return {key: _map(function, tree[key], tuple([t[key] for t in rest])) for key in sorted(tree)}
     if isinstance(tree, tuple):
-        return tuple(_map(function, value, tuple(t[i] for t in rest)) for i, value in enumerate(tree))
+        return tuple([_map(function, value, tuple([t[i] for t in rest])) for i, value in enumerate(tree)])
     return function(tree, *rest)
+
+
+def _same_structure(a: Tree, b: Tree) -> bool:
+    """Whether `_difference` would find nothing: the quick look of every step."""
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all([_same_structure(a[key], b[key]) for key in a])
+    if isinstance(a, tuple):
+        return isinstance(b, tuple) and len(a) == len(b) and all(builtins.map(_same_structure, a, b))
+    return not isinstance(b, dict | tuple)
 
 
 def _difference(a: Tree, b: Tree, path: str) -> str | None:

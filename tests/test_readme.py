@@ -39,7 +39,7 @@ def test_there_are_lectures():
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 def test_the_tests_that_hold_promises_are_there():
