@@ -60,15 +60,21 @@ class Kernel:
 
     def accepts(self, args: tuple[Any, ...]) -> bool:
         """Whether the twin takes these positional arguments."""
-        first = args[0]
+        first, kind, dtypes, layout = args[0], type(args[0]), self.dtypes, self.layout
         if self.ndims and first.ndim not in self.ndims:
             return False
-        if self.dtypes and first.dtype not in self.dtypes:
-            return False
-        arrays = [a for a in args if type(a) is type(first)]
-        if self.dtypes and any(a.dtype != first.dtype for a in arrays):
-            return False
-        return self.layout is None or all(self.layout(a) for a in arrays)
+        if dtypes:
+            dtype = first.dtype
+            if dtype not in dtypes:
+                return False
+            for a in args:
+                if type(a) is kind and a.dtype != dtype:
+                    return False
+        if layout is not None:
+            for a in args:
+                if type(a) is kind and not layout(a):
+                    return False
+        return True
 
 
 class Dispatched(Protocol, Generic[P, R]):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +68,17 @@ class Stream:
 
     def child(self, *names: str | int) -> Stream:
         """The stream for a part of what this one is for: a layer, a parameter, the batch order."""
-        return replace(self, path=self.path + names)
+        return self._with(self.step, self.path + tuple([p if isinstance(p, str) else int(p) for p in names]))
 
     def at(self, step: int) -> Stream:
         """The same stream at another step."""
-        return replace(self, step=step)
+        return self._with(step, self.path)
+
+    def _with(self, step: int, path: tuple[str | int, ...]) -> Stream:
+        # Without a look at what was checked before: a network derives many streams in each step.
+        stream = object.__new__(type(self))
+        vars(stream).update(seed=self.seed, step=step, path=path)
+        return stream
 
     @property
     def key(self) -> NDArray[np.uint64]:
