@@ -31,8 +31,9 @@ __all__ = ["Workspace", "empty", "share", "workspace"]
 #: Beyond so many cores, BLAS keeps them all: its own threads scale further than parts handed out from Python.
 _MOST_CORES = 8
 
-#: What is worth being split, in nanoseconds of one core: a core that sleeps takes 100,000 to wake up.
-_WORTH = 250_000
+#: What is worth being split, in nanoseconds of one core: handing over takes a few thousand while the other core looks
+#: for work, and 100,000 where it has gone to sleep. Measured: with more, a small network's products stay on one core.
+_WORTH = 120_000
 
 #: How often a thread looks for the other one before it sleeps: about two milliseconds.
 _LOOKS = 5000
