@@ -12,7 +12,7 @@ from portnn.errors import BackendError
 
 __all__ = ["backend_table", "blas", "describe"]
 
-_PACKAGES = ("portnn", "numpy", "array-api-compat", "safetensors")
+_PACKAGES = ("portnn", "numpy", "array-api-compat", "safetensors", "numba", "scikit-learn", "torch", "jax", "keras")
 
 
 def blas() -> dict[str, Any]:
@@ -39,6 +39,7 @@ def describe(backend: Backend) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "backend": backend.name,
@@ -46,6 +47,15 @@ def describe(backend: Backend) -> dict[str, Any]:
         "device": backend.describe(),
         "blas": blas(),
     }
+
+
+def _processor() -> str:
+    """The processor's name; ``platform`` knows none on Linux."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
 
 
 def _version(package: str) -> str | None:

@@ -53,6 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", choices=RECIPES, default="mlp")
     parser.add_argument("--batch-size", type=int, help="default: that of the model's recipe")
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", help="units of the hidden layers; default: those of the recipe"
+    )
     parser.add_argument("--steps", type=int, default=100, help=f"timed {TIMES} times in each run (default: 100)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", help="default: all that can be had")
@@ -67,13 +70,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """One run of one peer."""
+    """One run of one peer, in this process."""
     if PEERS[args.one].without_numba:
         sys.modules["numba"] = None  # type: ignore[assignment]
     recipe, data = RECIPES[args.model], load_images(args.data, args.data_dir)
     size = args.batch_size or recipe.batch_size
     idle = _peak()
-    layer = recipe.network(data.x_train.shape[1:], data.classes, recipe.hidden)
+    layer = recipe.network(data.x_train.shape[1:], data.classes, args.hidden or recipe.hidden)
     net = Network(layer, data.x_train.shape[1:], device=PEERS[args.one].device, rng=0)
     training = PEERS[args.one].make(net, recipe, np.asarray(data.x_train), np.asarray(data.y_train))
     if args.cold_start:
@@ -84,14 +87,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for i in range(1 + TIMES):
             pieces = batches(i, args.steps, size, len(data.x_train))
             begin = time.perf_counter()
-            losses.append(statistics.mean(training.train(pieces)))
+            losses.append(training.train(pieces))
             seconds.append(time.perf_counter() - begin)
     return {
         "epoch": statistics.median(seconds[1:]) / args.steps * IMAGES / size,
         "warm_up": seconds[0],
         "memory": _peak() / 1024,
         "memory_above_idle": (_peak() - idle) / 1024,
-        "loss": losses[0],
+        "loss": statistics.mean(losses[0]) if losses[0] else None,
     }
 
 
@@ -117,9 +120,11 @@ def cold_start(training: Training, data: Dataset, size: int, started: float) -> 
 
 
 def in_process(args: argparse.Namespace, peer: str) -> dict[str, Any]:
+    """One run of one peer, in a process of its own."""
     command = [sys.executable, __file__, "--one", peer, "--model", args.model, "--data", args.data]
     command += ["--steps", str(args.steps), "--started", str(time.time())]
     command += ["--batch-size", str(args.batch_size)] if args.batch_size else []
+    command += ["--hidden", *map(str, args.hidden)] if args.hidden else []
     command += ["--data-dir", args.data_dir] if args.data_dir else []
     command += ["--cold-start"] if args.cold_start else []
     with tempfile.TemporaryDirectory() as empty:
@@ -157,13 +162,13 @@ def report(args: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> N
     print(" " * 28, *(f"{title:>{width}}" for title, width in titles))
     for peer, results in runs.items():
         ratios = [a[key] / b[key] for a, b in zip(results, runs[first], strict=True)]
-        middle = {name: statistics.median(result[name] for result in results) for name in results[0]}
+        middle = {name: statistics.median(result[name] for result in results) for name in results[0] if name != "loss"}
         spread = f"({min(ratios):.2f} .. {max(ratios):.2f})"
         cells = [f"{middle[key]:.2f}", f"{statistics.median(ratios):.2f}", spread]
         if not args.cold_start:
-            apart = abs(middle["loss"] - runs[first][0]["loss"])
+            ours, loss = runs[first][0]["loss"], results[0]["loss"]
             cells += [f"{IMAGES / middle['epoch']:,.0f}", f"{middle['warm_up']:.2f}", f"{middle['memory']:.0f}"]
-            cells.append(f"{apart:.1e}")
+            cells.append("" if loss is None or ours is None else f"{abs(loss - ours):.1e}")
         print(f"{peer:<28}", *(f"{cell:>{width}}" for cell, (_, width) in zip(cells, titles, strict=True)))
     print(f"ratio: seconds over those of {first}, round by round")
 

@@ -22,7 +22,7 @@ class Training(Protocol):
     """A network in training."""
 
     def train(self, batches: NDArray[Any]) -> list[float]:
-        """A step on each batch, numbers of examples in rows, (steps, size): the losses, or their mean alone."""
+        """A step on each batch, numbers of examples in rows, (steps, size): the losses, their mean alone, or none."""
         ...
 
     def predict(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -64,6 +64,7 @@ PEERS = {
     "portnn numpy, portable": Peer("ours", "Ours", {"portable": True}),
     "portnn torch": Peer("ours", "Ours", device="torch"),
     "portnn jax": Peer("ours", "Ours", device="jax"),
+    "products and updates alone": Peer("floor", "Floor"),
     "scikit-learn": Peer("with_sklearn", "WithSklearn"),
     "torch eager": Peer("with_torch", "WithTorch"),
     "torch eager, channels_last": Peer("with_torch", "WithTorch", {"channels_last": True}),
