@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .numba_compile import compiled
 
-__all__ = ["announce_and_wait"]
+__all__ = ["announce_and_wait", "hand_over"]
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # of Numba
@@ -56,3 +56,18 @@ def announce_and_wait(flags: Any, mine: int, done: int, other: int, awaited: int
             return True
         _yield()
     return False
+
+
+@compiled
+def hand_over(flags: Any, mine: int, begun: int, other: int, looks: int, pause: int) -> None:
+    """Put ``begun`` into a flag, and keep away from the GIL until the other thread has had it for a moment.
+
+    A thread that finds the GIL taken sleeps, even if only for as long as its holder needs to begin a matrix product.
+    """
+    _put(flags, mine, begun)
+    for _ in range(looks):
+        if _look(flags, other) == begun:
+            break
+        _yield()
+    for _ in range(pause):
+        _yield()
