@@ -50,6 +50,8 @@ class NumpyBackend(Backend):
         return type(array) is np.ndarray or isinstance(array, np.generic)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        if type(x) is np.ndarray and dtype is not None and x.dtype == np.dtype(dtype):
+            return x
         return self.host_array(x, dtype)
 
     def to_numpy(self, array: Any) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import sys
 import threading
 from bisect import bisect_left
@@ -230,8 +231,10 @@ _threads: list[int] = []
 
 @functools.cache
 def _blas() -> list[Any]:
-    # Its own context manager would do the same in ten times the time.
-    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+    # Its own context manager would do the same in ten times the time. SciPy may have brought another BLAS along, with
+    # which nothing is computed here; NumPy's lies in or beside NumPy's folder, or is the system's.
+    found = list(ThreadpoolController().select(user_api="blas").lib_controllers)
+    return [library for library in found if library.filepath.startswith(os.path.dirname(np.__file__))] or found
 
 
 def _take() -> int:
