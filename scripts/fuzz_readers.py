@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import json
 import random
 import resource
@@ -20,6 +21,7 @@ import signal
 import struct
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +30,11 @@ from typing import Any
 import numpy as np
 from common import run
 from safetensors.numpy import save
+from tables import read_table
 
 from portnn import Network, Trainer, losses, nn, optim
 from portnn.checks import check_count
-from portnn.data import read_idx
+from portnn.data import read_idx, stream_year_prediction
 from portnn.errors import PortnnError
 from portnn.storage import read_tensors
 from portnn.training import Callback, CSVLog, EarlyStopping, JSONLinesLog, ReduceOnPlateau
@@ -40,6 +43,19 @@ MEMORY = 2**30
 SECONDS = 10
 
 Reader = Callable[[Path], object]
+READERS = (
+    "idx",
+    "idx.gz",
+    "network",
+    "checkpoint",
+    "jsonl",
+    "csv",
+    "songs",
+    "songs.gz",
+    "songs.zip",
+    "table",
+    "table.gz",
+)
 
 
 class SaveOnce(Callback):
@@ -64,7 +80,7 @@ def load_checkpoint(path: Path) -> object:
 
 
 def seeds(folder: Path) -> dict[str, tuple[Reader, list[bytes], str]]:
-    """For each reader: the function, some sound files, and what their names end in."""
+    """For each reader: the function, some sound files, and what they are called."""
     checkpoint, network, log = folder / "checkpoint", folder / "network", folder / "log"
     trainer = make_trainer()
     trainer.callbacks += (SaveOnce(checkpoint), JSONLinesLog(log), CSVLog(folder / "csv"))
@@ -74,13 +90,37 @@ def seeds(folder: Path) -> dict[str, tuple[Reader, list[bytes], str]]:
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     idx = struct.pack(">BBBB3I", 0, 0, 0x0B, 3, *array.shape) + array.astype(">i2").tobytes()
     return {
-        "idx": (read_idx, [idx, idx[:3] + b"\1" + struct.pack(">I", 24) + idx[16:]], ""),
-        "idx.gz": (read_idx, [gzip.compress(idx, mtime=0)], ".gz"),
-        "network": (Network.load, [network.read_bytes(), without_hash(network), without_hash(checkpoint)], ""),
-        "checkpoint": (load_checkpoint, [checkpoint.read_bytes(), without_hash(checkpoint)], ""),
-        "jsonl": (JSONLinesLog, [log.read_bytes()], ""),
-        "csv": (CSVLog, [(folder / "csv").read_bytes()], ""),
+        "idx": (read_idx, [idx, idx[:3] + b"\1" + struct.pack(">I", 24) + idx[16:]], "damaged"),
+        "idx.gz": (read_idx, [gzip.compress(idx, mtime=0)], "damaged.gz"),
+        "network": (Network.load, [network.read_bytes(), without_hash(network), without_hash(checkpoint)], "damaged"),
+        "checkpoint": (load_checkpoint, [checkpoint.read_bytes(), without_hash(checkpoint)], "damaged"),
+        "jsonl": (JSONLinesLog, [log.read_bytes()], "damaged"),
+        "csv": (CSVLog, [(folder / "csv").read_bytes()], "damaged"),
+        "songs": (read_songs, [SONGS], "YearPredictionMSD.txt"),
+        "songs.gz": (read_songs, [gzip.compress(SONGS, mtime=0)], "YearPredictionMSD.txt.gz"),
+        "songs.zip": (read_songs, [zipped("YearPredictionMSD.txt", SONGS)], "yearpredictionmsd.zip"),
+        "table": (read_people, [PEOPLE], "people.csv"),
+        "table.gz": (read_people, [gzip.compress(PEOPLE, mtime=0)], "people.csv.gz"),
     }
+
+
+SONGS = b"".join(b"%d,%s\n" % (1990 + i, b",".join(b"%.5f" % (i - 0.37 * j) for j in range(90))) for i in range(6))
+PEOPLE = b'Name,Age,Fare\n"Braund, Mr. Owen",22,7.25\n"Heikkinen, Miss Laina",,7.925\n"Moran, Mr. James",54,51.8625\n'
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return made.getvalue()
+
+
+def read_songs(path: Path) -> object:
+    return [len(x) for x, _ in stream_year_prediction(path.parent, block=2, train_rows=4)]
+
+
+def read_people(path: Path) -> object:
+    return read_table(path, ["Name", "Age", "Fare"], text=["Name"])
 
 
 def without_hash(path: Path) -> bytes:
@@ -162,8 +202,8 @@ VALUES: tuple[Any, ...] = (
 
 def read_all(name: str, count: int, seed: int, folder: Path) -> Counter[str]:
     """How many of the damaged files were read, and how many refused; anything else is raised."""
-    reader, sound, ending = seeds(folder)[name]
-    path, outcomes = folder / f"damaged{ending}", Counter[str]()
+    reader, sound, called = seeds(folder)[name]
+    path, outcomes = folder / called, Counter[str]()
     rng = random.Random(f"{name} {seed}")
     for content in sound:
         path.write_bytes(content)
@@ -183,7 +223,7 @@ def read_all(name: str, count: int, seed: int, folder: Path) -> Counter[str]:
                 raise AssertionError(f"{error!r} is not one sentence") from error
             outcomes["refused"] += 1
         except BaseException:
-            failed = Path(tempfile.gettempdir()) / f"portnn-fuzz-{name}{ending}"
+            failed = Path(tempfile.gettempdir()) / f"portnn-fuzz-{name}-{called}"
             failed.write_bytes(content)
             print(f"{name}: file {i} of seed {seed} is kept as {failed}", flush=True)
             raise
@@ -198,8 +238,7 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, default=10_000, help="files for each reader (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    names = ["idx", "idx.gz", "network", "checkpoint", "jsonl", "csv"]
-    parser.add_argument("--reader", nargs="+", choices=names, default=names, help="default: all")
+    parser.add_argument("--reader", nargs="+", choices=READERS, default=READERS, help="default: all")
     args = parser.parse_args()
     check_count("count", args.count)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import add_device_arguments
 
+from portnn.backend import first_line
 from portnn.errors import DataError, MissingDataError, MissingLibraryError
 
 if TYPE_CHECKING:
@@ -54,11 +56,11 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> 
         ) from None
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(text, str))
-    except (OSError, EOFError, ValueError) as error:  # damaged gzip, no CSV, no text
-        raise DataError(f"{path} cannot be read as CSV: {error}") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # damaged gzip, no CSV, no text
+        raise DataError(f"{path} cannot be read as CSV: {first_line(error)}") from None
     missing = [column for column in columns if column not in table]
     if missing:
-        raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+        raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(ascii, table.columns))}")
     if table.empty:
         raise DataError(f"{path} has no rows")
     return table

@@ -63,7 +63,7 @@ def test_titanic_refuses(titanic, tmp_path):
     train = titanic / "titanic" / "train.csv"
     text = train.read_text()
     train.write_text(text.replace("Sex", "Gender", 1))
-    assert "train.csv has no column Sex; it has PassengerId" in refused(script(*run, "--data-dir", titanic))
+    assert "train.csv has no column Sex; it has 'PassengerId'" in refused(script(*run, "--data-dir", titanic))
     train.write_text("")
     assert "train.csv cannot be read as CSV" in refused(script(*run, PORTNN_DATA_DIR=str(titanic)))
     train.unlink()

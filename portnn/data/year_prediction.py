@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import lzma
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
@@ -83,11 +84,16 @@ def _find(data_dir: str | os.PathLike[str] | None) -> Path:
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            if _NAME not in archive.namelist():
-                raise DataError(f"{path} has no {_NAME}; it has {', '.join(archive.namelist())}")
-            with archive.open(_NAME) as file:
-                yield io.BufferedReader(file)  # type: ignore[type-var]
+        with ExitStack() as stack:
+            try:
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                names = archive.namelist()
+                member = stack.enter_context(archive.open(_NAME)) if _NAME in names else None
+            except (RuntimeError, ValueError) as error:  # an unknown version or way of compression, a password
+                raise DataError(f"{path} cannot be read: {error}") from None
+            if member is None:
+                raise DataError(f"{path} has no {_NAME}; it has {', '.join(map(ascii, names))}")
+            yield io.BufferedReader(member)  # type: ignore[type-var]
     elif path.suffix == ".gz":
         with gzip.open(path) as file:
             yield io.BufferedReader(file)
@@ -107,7 +113,7 @@ def _blocks(
             while block := list(itertools.islice(lines, size)):
                 yield _parsed(block, path, seen)
                 seen += len(block)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged, or cannot be read: {error}") from None
     if (part == "train" and seen < train_rows) or (part == "test" and seen == first):
         raise DataError(f"{path} ends within the first {train_rows:,} songs, which are for training: is it whole?")
