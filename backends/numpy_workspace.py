@@ -70,8 +70,11 @@ class Workspace:
         return self._depth > 0
 
     def cores(self) -> _Cores | None:
-        """The cores, from the first call on; None if the workspace is not held."""
-        if self._cores is None and self._depth:
+        """The cores, from the first call on; None if the workspace is not held, and without Numba.
+
+        Without its wait that does not sleep, handing work over costs more than BLAS loses by sharing out for itself.
+        """
+        if self._cores is None and self._depth and loops("threads") is not None:
             self._cores = _Cores()
         return self._cores
 
@@ -196,20 +199,14 @@ class _Helper:
                 self._done.release()
 
     def _await(self, mine: int, value: int, other: int, awaited: int) -> None:
-        """Set a flag, and look at the other one for a while, if there is Numba to do so."""
-        threads = loops("threads")
-        if threads is not None:
-            threads.announce_and_wait(self._flags, mine, value, other, awaited, _LOOKS)
+        """Set a flag, and look at the other one for a while."""
+        loops("threads").announce_and_wait(self._flags, mine, value, other, awaited, _LOOKS)
 
     def start_on(self, work: Callable[[], None]) -> None:
         self._work = work
         self._begun += 1
         self._go.release()
-        threads = loops("threads")
-        if threads is None:
-            self._flags[0] = self._begun
-        else:
-            threads.hand_over(self._flags, 0, self._begun, 16, _NEAR, _PAUSE)
+        loops("threads").hand_over(self._flags, 0, self._begun, 16, _NEAR, _PAUSE)
 
     def result(self) -> BaseException | None:
         """Wait for the end of the work: what it raised, if anything."""
