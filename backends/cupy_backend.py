@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from portnn._typing import Shape
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.random import Stream
 
-from .erf_kernels import erf_kernel
+from .cupy_random import philox_uniform
 
 # cudaError_t, in CUDA's driver_types.h
 _INSUFFICIENT_DRIVER = 35
@@ -64,7 +66,9 @@ class CupyBackend(Backend):
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
-        return {"erf": erf_kernel("cupyx.scipy.special")}
+        from .cupy_kernels import KERNELS
+
+        return KERNELS
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._cupy.ndarray) and array.device == self._device
@@ -82,6 +86,10 @@ class CupyBackend(Backend):
     def copy(self, array: Any) -> Any:
         with self._device:
             return array.copy()
+
+    def uniform(self, stream: Stream, shape: Shape, dtype: str) -> Any:
+        with self._device:
+            return philox_uniform(stream, shape, dtype)
 
     def synchronize(self) -> None:
         self._device.synchronize()
