@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from importlib.resources import files
 from numbers import Real
 from typing import Any
@@ -81,10 +82,13 @@ def kernel(subject: str, name: str, **options: Any) -> Any:
 
 @functools.cache
 def _module(subject: str, **options: Any) -> Any:
-    given = (
-        f"-D{key}={_C_TYPES[value.name] if isinstance(value, np.dtype) else value}" for key, value in options.items()
-    )
-    return library().RawModule(code=source(subject), options=("--std=c++17", *given))
+    return library().RawModule(code=source(subject), options=compiler_options(options))
+
+
+def compiler_options(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `kernel` tells the compiler."""
+    values = {key: _C_TYPES[value.name] if isinstance(value, np.dtype) else value for key, value in options.items()}
+    return ("--std=c++17", *(f"-D{key}={value}" for key, value in values.items()))
 
 
 def each(size: int) -> tuple[tuple[int], tuple[int]]:

@@ -2,7 +2,7 @@
 
 What CuPy and CUDA do not check is checked here. The arguments of a launch must have the types of the kernel's
 parameters and be C-contiguous; nothing may be written outside an array; a new array holds NaN; nothing may depend on
-the order of blocks and threads; and an array that strays to the host raises, as it would wait for the device.
+the order of blocks and threads; and inside `never_waiting` an array that becomes a number raises.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import functools
 import hashlib
 import itertools
+import operator
 import os
 import re
 import shutil
@@ -84,10 +85,34 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
-    def _to_host(self) -> Any:
-        raise AssertionError("an array becomes a number: this waits for the device")
+    def _as_number(self, kind: Any) -> Any:
+        assert not _never_waiting, "an array becomes a number: this waits for the device"
+        return kind(self._host)
 
-    __float__ = __int__ = __bool__ = __index__ = _to_host
+    def __bool__(self) -> bool:
+        return bool(self._as_number(bool))
+
+    def __int__(self) -> int:
+        return int(self._as_number(int))
+
+    def __float__(self) -> float:
+        return float(self._as_number(float))
+
+    def __index__(self) -> int:
+        return int(self._as_number(operator.index))
+
+
+_never_waiting: list[bool] = []
+
+
+@contextlib.contextmanager
+def never_waiting() -> Iterator[None]:
+    """Inside, an array that becomes a number or goes to the host raises."""
+    _never_waiting.append(True)
+    try:
+        yield
+    finally:
+        _never_waiting.pop()
 
 
 DEVICE = "0"
@@ -179,7 +204,19 @@ def build(code: str, options: tuple[str, ...]) -> Path:
     return built
 
 
-_launches = itertools.count()
+_numbers = itertools.count()
+_recorded: list[list[str]] = []
+
+
+@contextlib.contextmanager
+def launches() -> Iterator[list[str]]:
+    """The names of the kernels that are launched inside."""
+    names: list[str] = []
+    _recorded.append(names)
+    try:
+        yield names
+    finally:
+        _recorded.pop()
 
 
 def run(name: str, launch: Any, signature: list[str], grid: Any, block: Any, arguments: tuple[Any, ...]) -> None:
@@ -190,8 +227,10 @@ def run(name: str, launch: Any, signature: list[str], grid: Any, block: Any, arg
     given = [passed(value, type_) for value, type_ in zip(arguments, signature, strict=True)]
     three = ctypes.c_uint * 3
     pointers = (ctypes.c_void_p * len(given))(*(ctypes.addressof(g) for g in given))
-    wrong = launch(three(*grid), three(*block), pointers, next(_launches) % 2)
+    wrong = launch(three(*grid), three(*block), pointers, next(_numbers) % 2)
     assert wrong is None, f"{name}: {wrong.decode()}"
+    for names in _recorded:
+        names.append(name)
     for value in arguments:
         if isinstance(value, Array) and value._memory is not None:
             edges = np.concatenate([value._memory[:GUARD], value._memory[-GUARD:]])
@@ -242,6 +281,7 @@ class CupyOnHost(CupyBackend):
         return upper(self.host_array(x, dtype))
 
     def to_numpy(self, array: Any) -> Any:
+        assert not _never_waiting, "an array goes to the host: this waits for the device"
         return array._host.copy()
 
     def copy(self, array: Any) -> Any:
@@ -264,7 +304,7 @@ class CupyOnHost(CupyBackend):
 
 
 @contextlib.contextmanager
-def cupy_on_host() -> Iterator[CupyOnHost]:
+def open_cupy_on_host() -> Iterator[CupyOnHost]:
     """Inside, this is the backend ``cupy``, and its kernels run on the CPU."""
     library = SimpleNamespace(RawModule=RawModule, empty=empty, ascontiguousarray=ascontiguousarray)
     found = dict(portnn.backend._discover()) | {"cupy": CupyOnHost}
