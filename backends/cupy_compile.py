@@ -115,7 +115,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Any:
 
 def dense(x: Any) -> Any:
     """The array with its values one after the other, in C order: itself, if they are."""
-    return library().ascontiguousarray(x)
+    return x if x.flags.c_contiguous else library().ascontiguousarray(x)
 
 
 def number(value: Any) -> Any:

@@ -38,7 +38,7 @@ def compile_source(code, options, architecture):
     from cupy.cuda.compiler import _NVRTCProgram  # compile_using_nvrtc asks the GPU for its architecture
 
     program = _NVRTCProgram(code, "kernels.cu", method="cubin")
-    return program.compile((*options, f"-arch={architecture}"))[0]
+    return program.compile((*options, "-ftz=true", f"-arch={architecture}"))[0]  # as CuPy does
 
 
 def test_every_source_is_compiled_here():
