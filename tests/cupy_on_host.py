@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import itertools
 import operator
-import os
 import re
 import shutil
 import subprocess
@@ -198,14 +198,16 @@ def build(code: str, options: tuple[str, ...]) -> Path:
     text = f'#include "{SHIM}"\n{code}\n{exports}\n'
     key = hashlib.sha256(repr((SHIM.read_text(), text, options)).encode()).hexdigest()[:20]
     built = CACHE / f"{key}.so"
-    if not built.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        mine = CACHE / f"{key}.{os.getpid()}"
-        # No checks of jumps, which go from stack to stack here.
-        flags = ["-O1", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", *options, "-x", "c++", "-", "-o", str(mine)]
-        assert COMPILER
-        subprocess.run([COMPILER, *flags], input=text, text=True, check=True)
-        mine.replace(built)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
+        if not built.exists():
+            unfinished = built.with_suffix(".part")
+            # No checks of jumps, which go from stack to stack here.
+            flags = ["-O1", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", *options]
+            command = [str(COMPILER), *flags, "-x", "c++", "-", "-o", str(unfinished)]
+            subprocess.run(command, input=text, text=True, check=True)
+            unfinished.replace(built)
     return built
 
 

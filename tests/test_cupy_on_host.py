@@ -285,19 +285,22 @@ def with_source(monkeypatch, change):
     cupy_on_host.forget()
 
 
+FAULTS = [
+    ("relu", "i < (Type)(n)", "i <= (Type)(n)", "relu_slopes writes outside an array"),
+    ("affine", "  __syncthreads();", "  if (threadIdx.y == 0) __syncthreads();", "a barrier that not all threads"),
+    ("softmax_cross_entropy", "total = sum_of", "if (lane) total = sum_of", "a shuffle that not all threads"),
+    ("softmax_cross_entropy", "double smoothing", "float smoothing", "float64 for a parameter f4"),
+    ("relu", "y[i] > 0 ? dy[i]", "y[i] > 1 ? dy[i]", "Not equal to tolerance"),
+    ("affine", "  __syncthreads();", "", "Not equal to tolerance"),
+    ("softmax_cross_entropy", "apart > 0; apart /= 2) value", "apart > 1; apart /= 2) value", "Not equal to tol"),
+    ("conv2d", "total += windows", "total = windows", "Not equal to tolerance"),
+    ("adam", "rest1 = 1 - beta1,", "rest1 = 1.001 - beta1,", "Not equal to tolerance"),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new", "error"),
-    [
-        ("relu", "y[i] > 0 ? dy[i]", "y[i] > 1 ? dy[i]", "Not equal to tolerance"),
-        ("relu", "i < (Type)(n)", "i <= (Type)(n)", "relu_slopes writes outside an array"),
-        ("affine", "  __syncthreads();", "  if (threadIdx.y == 0) __syncthreads();", "a barrier that not all threads"),
-        ("affine", "  __syncthreads();", "", "Not equal to tolerance"),
-        ("softmax_cross_entropy", "apart > 0; apart /= 2) value", "apart > 1; apart /= 2) value", "Not equal to tol"),
-        ("softmax_cross_entropy", "total = sum_of", "if (lane) total = sum_of", "a shuffle that not all threads"),
-        ("softmax_cross_entropy", "double smoothing", "float smoothing", "float64 for a parameter f4"),
-        ("conv2d", "total += windows", "total = windows", "Not equal to tolerance"),
-        ("adam", "rest1 = 1 - beta1,", "rest1 = 1.001 - beta1,", "Not equal to tolerance"),
-    ],
+    [*FAULTS[:4], *(pytest.param(*fault, marks=pytest.mark.slow) for fault in FAULTS[4:])],
 )
 def test_faults_are_found(backend, monkeypatch, name, old, new, error):
     changed = []
