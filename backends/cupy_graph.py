@@ -183,6 +183,9 @@ class _Recorder:
     def rehearse(self, step: Callable[..., Any], args: Any, leaves: list[Any]) -> tuple[Any, ...]:
         """Compute a step as it will be recorded, but at once; on copies, so that nothing has changed if it fails."""
         current = cupy.cuda.get_current_stream()
+        given_up = _leaves_of(args[:3])
+        if any(_overlaps(array, given_up[:i]) for i, array in enumerate(given_up)):
+            raise BackendError("two of the arrays that the step may overwrite share memory")
         numbers = _Numbers(leaves)
         current.synchronize()
         with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._cublas):

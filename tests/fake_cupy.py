@@ -389,7 +389,9 @@ class CublasImitation:
         self.modes.append(mode.value)
         return 0
 
-    def cublasGemmEx(self, handle, turn_a, turn_b, m, n, k, alpha, a, ta, lda, b, tb, ldb, beta, c, tc, ldc, kind, algo):
+    def cublasGemmEx(
+        self, handle, turn_a, turn_b, m, n, k, alpha, a, ta, lda, b, tb, ldb, beta, c, tc, ldc, kind, algo
+    ):
         """As NVIDIA describes it: ``C = alpha op(A) op(B) + beta C``, everything column by column."""
         assert handle.value == 77
         assert self.workspace is not None, "the stream was set after the workspace, which took it away"
@@ -404,13 +406,16 @@ class CublasImitation:
             _columns(pointer.value, shape, ld.value, dtype)
             for pointer, shape, ld in ((a, shapes[0], lda), (b, shapes[1], ldb), (c, (m.value, n.value), ldc))
         )
+        if left is None or right is None or out is None:
+            return 7  # CUBLAS_STATUS_INVALID_VALUE
         factor, rest, self.products = alpha._obj.value, beta._obj.value, self.products + 1
         assert rest == 0.0
 
         def work():
             # By rows, as CuPy's own imitation: the same bits.
-            product = (right if not turn_b.value else right.T).T @ (left if not turn_a.value else left.T).T
-            out.T[...] = factor * product
+            with np.errstate(all="ignore"):
+                product = (right if not turn_b.value else right.T).T @ (left if not turn_a.value else left.T).T
+                out.T[...] = factor * product
 
         self.stream.do(work)
         return 0
@@ -419,7 +424,8 @@ class CublasImitation:
 def _columns(address, shape, leading, dtype):
     """A matrix stored column by column, whose columns are ``leading`` elements apart."""
     itemsize = np.dtype(dtype).itemsize
-    assert leading >= shape[0], "cuBLAS refuses a leading dimension below the number of rows"
+    if leading < shape[0]:
+        return None
     size = ((shape[1] - 1) * leading + shape[0]) * itemsize
     memory = (ctypes.c_char * size).from_address(address)
     return np.ndarray(shape, dtype, memory, 0, (itemsize, leading * itemsize))
@@ -454,7 +460,9 @@ class FakeCupyBackend(CupyBackend):
             return super().uniform(stream, shape, dtype)
         out, step = empty(shape, dtype), _raw(stream.step)
         to = _raw(out)
-        get_current_stream().do(lambda: np.copyto(to, stream.at(int(step)).generator().random(shape, dtype=np.dtype(dtype).type)))
+        get_current_stream().do(
+            lambda: np.copyto(to, stream.at(int(step)).generator().random(shape, dtype=np.dtype(dtype).type))
+        )
         return out
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -15,6 +16,7 @@ from portnn_backends import cupy_blas, cupy_graph
 
 import portnn.backend
 from portnn import Network, Trainer, losses, nn, optim, tree
+from portnn.errors import DivergenceError
 from portnn.kernels import _twin
 from portnn.optim import schedules
 from portnn.training import EarlyStopping
@@ -45,10 +47,13 @@ class Plain(fake_cupy.FakeCupyBackend):
         return step
 
 
-def make(backend=None, layers=(nn.BatchNorm(), nn.Tanh(), nn.Dropout(0.3)), optimizer=None, **options):
+LAYERS = (nn.BatchNorm(), nn.Tanh(), nn.Dropout(0.3))
+
+
+def make(backend=None, layers=LAYERS, optimizer=None, **options):
     layer = nn.Sequential([nn.Affine(8), *layers, nn.Affine(3)])
     backend = backend or fake_cupy.FakeCupyBackend()
-    optimizer = optimizer or optim.Adam(lr=schedules.ExponentialDecay(0.05, 10, 0.9))
+    optimizer = optimizer or optim.Adam(lr=schedules.Exponential(0.05, 0.95))
     return Trainer(Network(layer, 6, device=backend, rng=0), losses.SoftmaxCrossEntropy(), optimizer, rng=0, **options)
 
 
@@ -130,7 +135,7 @@ def test_the_pieces_of_a_step(dtype):
 
     from portnn.regularizers import ElasticNet
 
-    captured = both(run, regularizer=ElasticNet(0.01, 0.5), layers=(nn.LayerNorm(), nn.GELU()))
+    captured = both(run, regularizer=ElasticNet(0.01, 0.5), layers=(nn.LayerNorm(), nn.Sigmoid()))
     assert steps_of(captured)[0].graphs == 2
 
 
@@ -148,7 +153,8 @@ def test_addresses_that_moved_would_be_seen(monkeypatch):
     for trainer in (captured, plain):
         fit(trainer)
         trainer.network.params = tree.map(trainer.network.backend.copy, make().network.params)
-        fit(trainer)
+        with suppress(DivergenceError):
+            fit(trainer)
     assert captured.history["loss"] != plain.history["loss"]
 
 
@@ -200,7 +206,7 @@ def test_the_best_epoch_is_restored():
     "optimizer",
     [
         optim.Accumulate(3, optim.Adam()),
-        optim.chain(optim.ClipByNorm(0.5), optim.WeightDecay(0.1, optim.Nesterov(lr=0.1))),
+        optim.chain(optim.ClipByNorm(0.5), optim.WeightDecay(0.5, optim.Nesterov(lr=0.125))),
         optim.RMSProp(),
         optim.NAdam(),
     ],
@@ -215,7 +221,7 @@ def test_steps_that_are_skipped():
     def run(trainer):
         x = X.astype(np.float32)
         trainer.fit(x, Y, epochs=2, batch_size=10)
-        x[3] = 1e30  # its loss is not finite
+        x[3] = 3e38  # its loss is not finite
         trainer.fit(x, Y, epochs=3, batch_size=10)
 
     captured = both(run, on_nonfinite="skip", layers=(), optimizer=optim.SGD(lr=1e-4))
@@ -271,17 +277,23 @@ def test_cublas_that_is_missing_or_wrong(monkeypatch, caplog):
         def cublasGemmEx(self, handle, turn_a, turn_b, *rest):
             return super().cublasGemmEx(handle, turn_b, turn_a, *rest)
 
+    class Doubled(fake_cupy.CublasImitation):
+        def cublasGemmEx(self, *args):
+            args[6]._obj.value = 2.0
+            return super().cublasGemmEx(*args)
+
     class Failing(fake_cupy.CublasImitation):
         def cublasSetWorkspace_v2(self, handle, pointer, size):
             return 7
 
     for library, reason in (
         (Failing, "cublasSetWorkspace_v2 of cuBLAS failed with status 7"),
-        (Turned, "called directly, differs by"),
+        (Turned, "cublasGemmEx of cuBLAS failed with status 7"),
+        (Doubled, "a product of cuBLAS, called directly, differs by"),
     ):
         monkeypatch.setattr(cupy_blas, "_load", library)
         assert reason in steps_of(both(fit))[0].reason
-    assert len(caplog.records) == 3
+    assert len(caplog.records) == 4
 
 
 def test_a_failure_in_the_middle_changes_nothing(monkeypatch, caplog):
@@ -329,12 +341,17 @@ def test_results_that_lie_in_what_is_overwritten():
     backend = fake_cupy.FakeCupyBackend()
 
     def step(a, b, c, x, numbers):
-        new = {"p": b["q"] + 0.0 * x, "same": a["same"]}
-        return new, {"q": a["p"]}, {"turned": c["turned"].T}, a["p"], b["q"] * numbers["k"]
+        return (
+            {"p": b["q"] + 0.0 * x, "same": a["same"]},
+            {"q": a["p"]},
+            {"turned": c["turned"].T},
+            a["p"],
+            b["q"] * numbers["k"],
+        )
 
     def trees():
-        p, q, r = (backend.asarray(np.arange(9.0).reshape(3, 3) + k) for k in (0, 10, 20))
-        return {"p": p, "same": q[0]}, {"q": q}, {"turned": r}
+        p, q, r, same = (backend.asarray(np.arange(9.0).reshape(3, 3) + k) for k in (0, 10, 20, 30))
+        return {"p": p, "same": same}, {"q": q}, {"turned": r}
 
     captured, plain = trees(), trees()
     compiled, x = backend.compile(step), backend.asarray(np.ones((3, 3)))
@@ -346,6 +363,14 @@ def test_results_that_lie_in_what_is_overwritten():
                 lambda a, e: np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(e)), actual, expected
             )
     assert compiled.graphs == 1
+
+
+def test_arrays_given_up_twice(caplog):
+    backend = fake_cupy.FakeCupyBackend()
+    compiled = backend.compile(lambda a, b, c: (a + 1.0, b, c))
+    both = backend.asarray([1.0, 2.0])
+    assert [fake_cupy.asnumpy(a).tolist() for a in compiled(both, both[1:], ())[:2]] == [[2.0, 3.0], [2.0]]
+    assert compiled.reason == "BackendError: two of the arrays that the step may overwrite share memory"
 
 
 def test_steps_that_change_shapes_are_not_recorded(caplog):
@@ -379,7 +404,13 @@ def test_products_of_every_layout(dtype):
         for m, k, n in ((3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1), (7, 7, 7)):
             a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
             wide = rng.normal(size=(m, k + 3)).astype(dtype)
-            lefts = [a, np.asfortranarray(a), wide[:, :k], np.repeat(a, 2, axis=0)[::2], np.repeat(a, 2, axis=1)[:, ::2]]
+            lefts = [
+                a,
+                np.asfortranarray(a),
+                wide[:, :k],
+                np.repeat(a, 2, axis=0)[::2],
+                np.repeat(a, 2, axis=1)[:, ::2],
+            ]
             rights = [b, np.asfortranarray(b), b[::-1], np.broadcast_to(b[:1], b.shape)]
             for left in lefts:
                 for right in rights:
@@ -412,7 +443,9 @@ def test_stacks_of_products_and_tf32():
     with stream:
         cublas = cupy_blas.Cublas(stream, tf32=True)
         assert cublas._library.modes == [3]
-        a, b = (np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate([(2, 3, 4), (2, 4, 5)]))
+        a, b = (
+            np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate([(2, 3, 4), (2, 4, 5)])
+        )
         with cupy_blas.directly(cublas):
             before = cublas._library.products
             made = fake_cupy.asnumpy(cupy_blas.matmul(fake_cupy.asarray(a), fake_cupy.asarray(b)))
