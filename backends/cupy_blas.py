@@ -1,12 +1,13 @@
 """Matrix products of CuPy arrays: CuPy's own; and cuBLAS called directly where CuPy refuses to call it.
 
-On a stream that is being captured into a CUDA graph, CuPy 14 raises NotImplementedError for every product. cuBLAS itself
-can be captured if it works in memory that it was given, so inside `directly` products go through its C interface.
+On a stream that is being captured into a CUDA graph, CuPy 14 raises NotImplementedError for every product. cuBLAS
+itself can be captured if it works in memory that it was given, so inside `directly` products go through its C
+interface.
 
-Of the three ways there are, this one is the smallest. nvmath-python would bring four packages for bindings that take the
-same pointers. A graph for each segment between two products would leave as many launches to the host as there are
-products, and twice that. One function of C, ``cublasGemmEx``, is the same since CUDA 11; before it is trusted, its
-products are compared with CuPy's.
+Of the three ways there are, this one is the smallest. nvmath-python would bring more packages, for bindings that take
+the same pointers. A graph for each segment between two products would leave two launches for each product to the
+host, 17 a step for a network of three affine layers. One function of C, ``cublasGemmEx``, has not changed since CUDA 11;
+before it is trusted, its products are compared with CuPy's.
 """
 
 from __future__ import annotations

@@ -19,7 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from common import add_data_arguments, add_device_arguments, check_writable, load_images, run, write_json
+from common import (
+    add_data_arguments,
+    add_device_arguments,
+    add_precision_argument,
+    check_writable,
+    load_images,
+    run,
+    write_json,
+)
 from models import RECIPES
 
 from portnn import Network, get_backend, losses, nn, optim
@@ -85,6 +93,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_device_arguments(parser)
+    add_precision_argument(parser)
     parser.add_argument("--model", choices=RECIPES, default="mlp", help="default: mlp")
     parser.add_argument("--batch-size", type=int, help="default: that of the model's recipe")
     parser.add_argument("--steps", type=int, default=100, help="default: 100")
@@ -118,7 +127,7 @@ def ceiling(backend: Backend) -> float:
 def main() -> None:
     args = parse_arguments()
     check_writable(args.json)
-    recipe, backend = RECIPES[args.model], get_backend(args.backend or args.device)
+    recipe, backend = RECIPES[args.model], get_backend(args.backend or args.device, args.precision)
     size, steps = args.batch_size or recipe.batch_size, check_count("steps", args.steps) + WARM_UP
     data = load_images(args.data, args.data_dir)
     layer = recipe.network(data.x_train.shape[1:], data.classes, recipe.hidden)

@@ -1,8 +1,8 @@
 """A stand-in for CuPy on NumPy, honest about what CUDA graphs do not forgive.
 
 - Work on a stream other than the null one is done when somebody waits for it.
-- What is launched while a stream is captured is not computed: its results hold garbage until the graph is launched. Then
-  it is done on the very addresses of the recording, with the numbers of the recording.
+- What is launched while a stream is captured is not computed: its results hold garbage until the graph is launched.
+  Then it is done on the very addresses of the recording, with the numbers of the recording.
 - Memory comes from pools and goes back to them, and what goes back is overwritten with NaN: a graph may find
   its memory in other hands, or hand memory out that it writes to.
 - Captured streams refuse what CUDA and CuPy refuse: reading and bringing values, waiting, and products of matrices,
@@ -13,19 +13,24 @@ Only what portnn uses is here.
 
 import ctypes
 import math
+import sys
 import threading
 import weakref
 from contextlib import contextmanager
+from importlib import metadata
 from types import SimpleNamespace
 
 import array_api_compat.numpy as compat
 import numpy as np
+import pytest
 from numpy import arange as _host_arange
 from numpy import float32, uint8
-from portnn_backends import cupy_blas
+from portnn_backends import cupy_blas, cupy_graph
 from portnn_backends.cupy_backend import CupyBackend
 
+import portnn.backend
 from portnn.backend import Status
+from portnn.kernels import _twin
 
 _LOCAL = threading.local()
 
@@ -464,6 +469,23 @@ class FakeCupyBackend(CupyBackend):
             lambda: np.copyto(to, stream.at(int(step)).generator().random(shape, dtype=np.dtype(dtype).type))
         )
         return out
+
+
+@contextmanager
+def installed():
+    """Inside, portnn knows the imitation as a backend, and CuPy's own modules compute with it."""
+    found = [*metadata.entry_points(group="portnn.backends")]
+    found.append(metadata.EntryPoint("fake_cupy", "fake_cupy:FakeCupyBackend", "portnn.backends"))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (cupy_blas, cupy_graph):
+            patch.setattr(module, "cupy", sys.modules[__name__])
+        patch.setattr(cupy_blas, "_load", CublasImitation)
+        patch.setattr(metadata, "entry_points", lambda *, group: found)
+        portnn.backend._discover.cache_clear()
+        yield
+    portnn.backend._discover.cache_clear()
+    _twin.cache_clear()
+    assert [stream for stream in Stream.known.values() if stream.captured is not None] == []
 
 
 __all__ = ["float32", "uint8"]

@@ -4,7 +4,6 @@ import logging
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from portnn_backends import cupy_blas, cupy_graph
 import portnn.backend
 from portnn import Network, Trainer, losses, nn, optim, tree
 from portnn.errors import DivergenceError
-from portnn.kernels import _twin
 from portnn.optim import schedules
 from portnn.training import EarlyStopping
 
@@ -26,18 +24,9 @@ Y = np.random.default_rng(1).integers(0, 3, 50)
 
 
 @pytest.fixture(autouse=True)
-def _imitation(monkeypatch):
-    for module in (cupy_blas, cupy_graph):
-        monkeypatch.setattr(module, "cupy", fake_cupy)
-    monkeypatch.setattr(cupy_blas, "_load", fake_cupy.CublasImitation)
-    found = [*metadata.entry_points(group="portnn.backends")]
-    found.append(metadata.EntryPoint("fake_cupy", "fake_cupy:FakeCupyBackend", "portnn.backends"))
-    monkeypatch.setattr(metadata, "entry_points", lambda *, group: found)
-    portnn.backend._discover.cache_clear()
-    yield
-    portnn.backend._discover.cache_clear()
-    _twin.cache_clear()
-    assert [stream for stream in fake_cupy.Stream.known.values() if stream.captured is not None] == []
+def _imitation():
+    with fake_cupy.installed():
+        yield
 
 
 class Plain(fake_cupy.FakeCupyBackend):
@@ -394,10 +383,10 @@ def test_data_are_not_kept_alive():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_every_layout(dtype):
+def test_products_of_every_layout(dtype, monkeypatch):
     stream = fake_cupy.Stream(non_blocking=True)
     library = []
-    cupy_blas._load = lambda: library.append(fake_cupy.CublasImitation()) or library[-1]
+    monkeypatch.setattr(cupy_blas, "_load", lambda: library.append(fake_cupy.CublasImitation()) or library[-1])
     with stream:
         cublas = cupy_blas.Cublas(stream, tf32=False)
         rng = np.random.default_rng(0)
