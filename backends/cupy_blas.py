@@ -6,7 +6,7 @@ interface.
 
 Of the three ways there are, this one is the smallest. nvmath-python would bring more packages, for bindings that take
 the same pointers. A graph for each segment between two products would leave two launches for each product to the
-host, 17 a step for a network of three affine layers. One function of C, ``cublasGemmEx``, has not changed since CUDA 11;
+host, 17 a step for three affine layers. One function of C, ``cublasGemmEx``, has not changed since CUDA 11;
 before it is trusted, its products are compared with CuPy's.
 """
 
