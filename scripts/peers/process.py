@@ -91,7 +91,7 @@ def measure(job: Job, started: float) -> dict[str, Any]:
     layer = recipe.network(data.x_train.shape[1:], data.classes, recipe.hidden)
     backend = get_backend(peer.device, job.precision if peer.module == "ours" else None)
     net = Network(layer, data.x_train.shape[1:], device=backend, rng=0)
-    training = _made(peer, job.precision)(net, recipe, np.asarray(data.x_train), np.asarray(data.y_train))
+    training = _made(peer, job.precision)(net, recipe, as_bytes(data.x_train), np.asarray(data.y_train))
     if job.cold_start:
         return {"seconds": cold_start(training, data, job.batch_size, started)}
     losses, seconds = [], []
@@ -102,7 +102,7 @@ def measure(job: Job, started: float) -> dict[str, Any]:
             begin = time.perf_counter()
             losses.append(training.train(pieces))
             seconds.append(time.perf_counter() - begin)
-    right = training.predict(np.asarray(data.x_test)) == np.asarray(data.y_test)
+    right = training.predict(as_bytes(data.x_test)) == np.asarray(data.y_test)
     step = statistics.median(seconds[1:]) / job.steps
     return {
         "epoch": step * IMAGES / job.batch_size,
@@ -125,6 +125,12 @@ def _made(peer: Peer, precision: str) -> Callable[..., Training]:
     return dataclasses.replace(peer, options={**peer.options, "precision": precision}).make
 
 
+def as_bytes(images: Any) -> Any:
+    """Images as the peers take them: brightness in 0 .. 255."""
+    host = np.asarray(images)
+    return host if host.dtype == np.uint8 else np.round(host * 255.0).astype(np.uint8)
+
+
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -137,7 +143,7 @@ def batches(number: int, steps: int, size: int, n: int) -> Any:
 
 def cold_start(training: Training, data: Dataset, size: int, started: float) -> float:
     """Seconds from the start of the process to the accuracy that is aimed at."""
-    x_test, y_test = np.asarray(data.x_test), np.asarray(data.y_test)
+    x_test, y_test = as_bytes(data.x_test), np.asarray(data.y_test)
     steps = len(data.x_train) // size // 4
     for i in range(20):
         training.train(batches(i, steps, size, len(data.x_train)))
@@ -148,9 +154,8 @@ def cold_start(training: Training, data: Dataset, size: int, started: float) -> 
 
 def main() -> None:
     described = json.loads(sys.argv[1])
-    print(
-        json.dumps(measure(Job(**{key: v for key, v in described.items() if key != "started"}), described["started"]))
-    )
+    started = described.pop("started")
+    print(json.dumps(measure(Job(**described), started)))
 
 
 if __name__ == "__main__":
