@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from portnn.functional.convolution import MEMORY, check_groups, conv2d, conv_transpose2d, transposed_axes
+from portnn.functional.linear import matmul
 from portnn.functional.pooling import pool_axes
 from portnn.functional.windows import Axis, Padding, Pair, axes
 from portnn.kernels import Kernel
 
 from .cupy_columns import add_row, column_sums
 from .cupy_compile import FLOATS, dense, each, empty, kernel
-from .cupy_products import product
 
 __all__ = ["KERNELS"]
 
@@ -59,10 +59,10 @@ def _correlate(x: Any, w: Any, rows: Axis, columns: Axis, memory: int) -> Any:
     x, kernel_matrix, places = dense(x), dense(w).reshape(-1, f), rows.count * columns.count
     slabs = list(_slabs(len(x), places, len(kernel_matrix), x.dtype, memory))
     if len(slabs) == 1:
-        return product(_unfold(x, rows, columns), kernel_matrix)
+        return matmul(_unfold(x, rows, columns), kernel_matrix)
     y = empty((len(x) * places, f), x.dtype)
     for images in slabs:
-        y[images.start * places : images.stop * places] = product(_unfold(x[images], rows, columns), kernel_matrix)
+        y[images.start * places : images.stop * places] = matmul(_unfold(x[images], rows, columns), kernel_matrix)
     return y
 
 
@@ -72,7 +72,7 @@ def _scatter(dy: Any, w: Any, rows: Axis, columns: Axis, memory: int) -> Any:
     kernel_matrix, slopes = dense(w).reshape(-1, f).T, dense(dy).reshape(-1, f)
     dx = empty((n, rows.size, columns.size, c), dy.dtype)
     for images in _slabs(n, places, kernel_matrix.shape[1], dy.dtype, memory):
-        windows = product(slopes[images.start * places : images.stop * places], kernel_matrix)
+        windows = matmul(slopes[images.start * places : images.stop * places], kernel_matrix)
         _launch("fold", (windows,), rows, columns, (dx[images],))
     return dx
 
@@ -84,7 +84,7 @@ def _kernel_gradient(x: Any, dy: Any, rows: Axis, columns: Axis, memory: int) ->
     total: Any = None
     for images in _slabs(len(x), places, rows.kernel * columns.kernel * c, x.dtype, memory):
         slope = slopes[images.start * places : images.stop * places]
-        part = product(_unfold(x[images], rows, columns).T, slope)
+        part = matmul(_unfold(x[images], rows, columns).T, slope)
         total = part if total is None else total + part
     return total.reshape(rows.kernel, columns.kernel, c, f)
 

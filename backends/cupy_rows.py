@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from portnn.functional.linear import matmul
 from portnn.functional.losses import softmax_cross_entropy
 from portnn.functional.rows import take_rows
 from portnn.kernels import Kernel
 
 from .cupy_columns import add_row, column_sums
 from .cupy_compile import FLOATS, by_columns, dense, each, empty, kernel
-from .cupy_products import product
 
 __all__ = ["KERNELS"]
 
 
 def _affine(x: Any, w: Any, b: Any) -> Any:
-    y = add_row(product(x, w), b)
+    y = add_row(matmul(x, w), b)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
-        dx = product(dy, w.T) if input_grad else None
-        return dx, product(x.T, dy), column_sums(dense(dy))
+        dx = matmul(dy, w.T) if input_grad else None
+        return dx, matmul(x.T, dy), column_sums(dense(dy))
 
     return y, backward
 
