@@ -1,8 +1,8 @@
 // Update rules, for many leaves in one launch: one pass over parameters, gradients and slots.
 //
 // Each kernel has the keywords of the portable rule of its name in portnn.optim, whose docstring has the formula, in
-// their order. Differences that would cancel in float are taken in double; divisions are not, as most GPUs are slow at
-// them.
+// their order. Differences that would cancel in float are taken in double. What changes from step to step is rounded
+// to REAL before anything else, as it is in the device's memory: so a recorded step has the bits of any other.
 
 // Leaves of a launch, and values that a block works on: see LEAVES and PIECE in cupy_updates.py.
 struct Leaves {
@@ -122,7 +122,7 @@ KERNEL adam(LEAVES_GIVEN, Number lr, Number beta1, Number beta2, Number eps, Num
 
 KERNEL adamw(
     LEAVES_GIVEN, Number lr, Number beta1, Number beta2, Number eps, Number weight_decay, Number bias1, Number bias2) {
-  adam_step(leaves, lr() * weight_decay(), (REAL)lr() / (REAL)bias1(), beta1(), beta2(), eps(), bias2());
+  adam_step(leaves, (REAL)lr() * (REAL)weight_decay(), (REAL)lr() / (REAL)bias1(), beta1(), beta2(), eps(), bias2());
 }
 
 KERNEL amsgrad(LEAVES_GIVEN, Number lr, Number beta1, Number beta2, Number eps, Number bias1, Number bias2) {
@@ -156,7 +156,8 @@ KERNEL nadam(
     Number now, Number ahead) {
   const Part part(leaves);
   const REAL b1 = beta1(), rest1 = 1 - beta1(), b2 = beta2(), rest2 = 1 - beta2();
-  const REAL rate_now = lr() * now(), rate_ahead = lr() * ahead(), correction = bias2(), tiny = eps();
+  const REAL rate = lr(), correction = bias2(), tiny = eps();
+  const REAL rate_now = rate * (REAL)now(), rate_ahead = rate * (REAL)ahead();
   EACH_OF(part, i) {
     const REAL g = part.g[i];
     const REAL m = part.a[i] = b1 * part.a[i] + rest1 * g;
