@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,9 @@ from portnn_backends.numpy_backend import NumpyBackend
 
 from portnn.backend import Backend, available_backends, get_backend
 
-NAMES = ("numpy", "numpy-readonly", "strict:device1", "strict:no_x64", "torch", "jax", "jax-x64", "cupy")
+_EVERY = "numpy numpy-readonly strict:device1 strict:no_x64 torch jax jax-x64 cupy"
+#: All of them, or those that PORTNN_LANES names: other devices, too, such as "cupy:1" or "torch:cuda".
+NAMES = tuple(os.environ.get("PORTNN_LANES", _EVERY).split())
 WITHOUT_FLOAT64 = ("strict:no_x64", "jax")
 
 

@@ -21,11 +21,14 @@ from typing import Any
 
 import numpy as np
 from common import load_images, run
+from flops import by_layer, ceiling
 from models import RECIPES
 
 from peers import Peer, Training, peer_of
 from portnn import Network, get_backend
+from portnn.backend import Backend
 from portnn.data import Dataset
+from portnn.environment import describe
 from portnn.errors import PortnnError
 from portnn.random import Stream
 
@@ -52,8 +55,9 @@ class Job:
         For `common.load_images`.
     precision : str
         Of products of matrices, see `portnn.get_backend`.
-    cold_start : bool
-        Whether to measure the way to a test accuracy of `TARGET` instead.
+    cold_start, ceiling : bool
+        Whether to measure the way to a test accuracy of `TARGET` instead; or the fastest product of matrices there is
+        on the device of a peer that is portnn.
     """
 
     peer: str
@@ -64,6 +68,7 @@ class Job:
     data_dir: str | None = None
     precision: str = "float32"
     cold_start: bool = False
+    ceiling: bool = False
 
 
 def in_process(job: Job) -> dict[str, Any]:
@@ -86,7 +91,11 @@ def measure(job: Job, started: float) -> dict[str, Any]:
     peer = peer_of(job.peer)
     if peer.without_numba:
         sys.modules["numba"] = None  # type: ignore[assignment]
-    recipe, data = RECIPES[job.model], load_images(job.data, job.data_dir)
+    if job.ceiling:
+        return _ceiling(get_backend(peer.device, job.precision))
+    # At one learning rate: the recipe's cycle would be over before any of the runs.
+    recipe = dataclasses.replace(RECIPES[job.model], one_cycle=False)
+    data = load_images(job.data, job.data_dir)
     idle = _peak()
     layer = recipe.network(data.x_train.shape[1:], data.classes, recipe.hidden)
     backend = get_backend(peer.device, job.precision if peer.module == "ours" else None)
@@ -105,6 +114,7 @@ def measure(job: Job, started: float) -> dict[str, Any]:
     right = training.predict(as_bytes(data.x_test)) == np.asarray(data.y_test)
     step = statistics.median(seconds[1:]) / job.steps
     return {
+        "operations": sum(by_layer(net, job.batch_size)),
         "epoch": step * IMAGES / job.batch_size,
         "step": step * 1e6,
         "warm_up": seconds[0],
@@ -115,6 +125,13 @@ def measure(job: Job, started: float) -> dict[str, Any]:
         "accuracy": float(np.mean(right)),
         "note": getattr(training, "note", None),
     }
+
+
+def _ceiling(backend: Backend) -> dict[str, Any]:
+    fastest, side = ceiling(backend)
+    where = "gpu" if backend.name == "cupy" or backend.device.startswith(("cuda", "gpu")) else "cpu"
+    found = {"place": where, "precision": backend.precision, "ceiling_gflops": fastest, "ceiling_side": side}
+    return found | {"environment": describe(backend)}
 
 
 def _made(peer: Peer, precision: str) -> Callable[..., Training]:
