@@ -277,6 +277,7 @@ class CupyOnHost(CupyBackend):
         self.device = DEVICE
         self.xp = NAMESPACE
         self._device = contextlib.nullcontext()
+        self._cupy = SimpleNamespace(ndarray=Array)
 
     @classmethod
     def status(cls) -> Status:
