@@ -319,6 +319,9 @@ class CupyOnHost(CupyBackend):
     def compile(self, step: Any) -> Any:
         return Backend.compile(self, step)
 
+    def uploads(self) -> Any:
+        return Backend.uploads(self)
+
     def describe(self) -> str:
         return "the CPU, in CuPy's place"
 
