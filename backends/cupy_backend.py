@@ -8,19 +8,24 @@ happens when a GPU is asked for, never on import.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from portnn.backend import Backend, Memory, Status, first_line, library_status
+from portnn._typing import Shape
+from portnn.backend import Backend, Bring, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.random import Stream
 
-from .erf_kernels import erf_kernel
+from .cupy_random import philox_uniform
 
 # cudaError_t, in CUDA's driver_types.h
 _INSUFFICIENT_DRIVER = 35
 _NO_DEVICE = 100
+
+# cublasMath_t, in cublas_api.h
+_TF32_MATH = 3
 
 # DLDeviceType, in dlpack.h
 _DLPACK_CUDA = 2
@@ -64,12 +69,15 @@ class CupyBackend(Backend):
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
-        return {"erf": erf_kernel("cupyx.scipy.special")}
+        from . import cupy_blas, cupy_kernels
+
+        return {**cupy_kernels.KERNELS, **cupy_blas.KERNELS}
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._cupy.ndarray) and array.device == self._device
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        # CuPy copies what comes from the host into pinned memory, and from there while the host goes on.
         with self._device:
             if not isinstance(x, self._cupy.ndarray):
                 on_gpu = hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _DLPACK_CUDA
@@ -83,16 +91,69 @@ class CupyBackend(Backend):
         with self._device:
             return array.copy()
 
+    def uniform(self, stream: Stream, shape: Shape, dtype: str) -> Any:
+        with self._device:
+            return philox_uniform(stream, shape, dtype)
+
     def synchronize(self) -> None:
         self._device.synchronize()
 
     def memory(self) -> Memory:
         with self._device:
-            return Memory(*self._cupy.cuda.runtime.memGetInfo())
+            pool = self._cupy.get_default_memory_pool()
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            return Memory(free, total, pool.used_bytes(), pool.total_bytes())
+
+    def draw(self, function: Callable[[Any], Any], step: Any, shape: Any, dtype: str) -> Any:
+        if isinstance(step, self._cupy.ndarray):
+            raise BackendError("random numbers that the host draws cannot be recorded")
+        return super().draw(function, step, shape, dtype)
+
+    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        from .cupy_graph import CapturedStep
+
+        return CapturedStep(step, self.precision == "tf32")
+
+    def without_tf32(self) -> str | None:
+        capability = int(self._device.compute_capability)
+        if capability >= 80:
+            return None
+        return f"its compute capability is {capability / 10}, and TF32 came with 8.0 (Ampere)"
 
     def context(self) -> AbstractContextManager[Any]:
         # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.
-        return self._cupy.cuda.Device(self._device.id)  # type: ignore[no-any-return]
+        device = self._cupy.cuda.Device(self._device.id)
+        return device if self.precision == "float32" else self._in_tf32(device)
+
+    @contextmanager
+    def _in_tf32(self, device: Any) -> Iterator[None]:
+        from cupy_backends.cuda.libs import cublas
+
+        with device:
+            handle = self._cupy.cuda.get_cublas_handle()
+            before = cublas.getMathMode(handle)
+            cublas.setMathMode(handle, _TF32_MATH)
+            try:
+                yield
+            finally:
+                cublas.setMathMode(handle, before)
+
+    def uploads(self) -> AbstractContextManager[Bring]:
+        return self._uploads_beside(self._cupy.cuda.get_current_stream())
+
+    @contextmanager
+    def _uploads_beside(self, computing: Any) -> Iterator[Bring]:
+        """On a stream of their own, next to what another one computes."""
+        with self.context(), self._cupy.cuda.Stream(non_blocking=True) as copying:
+
+            def bring(make: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+                # Memory may come from batches that are done on the host, but still read by what it has started.
+                copying.wait_event(computing.record())
+                made = make()
+                arrived = copying.record()
+                return made, lambda: computing.wait_event(arrived)
+
+            yield bring
 
     def describe(self) -> str:
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._device.id)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from portnn.backend import Backend, Status, first_line, library_status
+from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
@@ -98,6 +99,29 @@ class JaxBackend(Backend):
             return super().draw(function, step, shape, dtype)
         drawn = self._jax.ShapeDtypeStruct(shape, self.dtype(dtype))
         return self._jax.pure_callback(lambda number: function(int(number)).astype(dtype), drawn, step)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return "RESOURCE_EXHAUSTED" in str(error) or super().is_out_of_memory(error)
+
+    def memory(self) -> Memory:
+        told = self._device.memory_stats() or {}  # the CPU tells nothing
+        limit, used = told.get("bytes_limit"), told.get("bytes_in_use")
+        return Memory() if limit is None or used is None else Memory(limit - used, limit)
+
+    def without_tf32(self) -> str | None:
+        if self._device.platform != "gpu":
+            return super().without_tf32()
+        capability = float(getattr(self._device, "compute_capability", "0"))
+        return None if capability >= 8 else f"its compute capability is {capability}, and TF32 came with 8.0 (Ampere)"
+
+    def context(self) -> AbstractContextManager[Any]:
+        # Left to itself, JAX takes TF32 where there is any.
+        if self._device.platform != "gpu":
+            return nullcontext()
+        chosen: AbstractContextManager[Any] = self._jax.default_matmul_precision(
+            "tensorfloat32" if self.precision == "tf32" else "float32"
+        )
+        return chosen
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         compiled: Callable[..., Any] = self._jax.jit(step, donate_argnums=(0, 1, 2))

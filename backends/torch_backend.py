@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,35 @@ class TorchBackend(Backend):
             self._torch.accelerator.synchronize(self._device)
 
     def memory(self) -> Memory:
-        if self._device.type == "cuda":
-            return Memory(*self._torch.cuda.mem_get_info(self._device))
-        return Memory(None, None)
+        if self._device.type != "cuda":
+            return Memory()
+        cuda = self._torch.cuda
+        used, held = cuda.memory_allocated(self._device), cuda.memory_reserved(self._device)
+        free, total = cuda.mem_get_info(self._device)
+        return Memory(free, total, used, held)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        # On the CPU torch raises a plain RuntimeError.
+        lacking = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        return lacking or isinstance(error, self._torch.OutOfMemoryError) or super().is_out_of_memory(error)
+
+    def without_tf32(self) -> str | None:
+        if self._device.type != "cuda" or self._torch.version.cuda is None:
+            return super().without_tf32()
+        major, minor = self._torch.cuda.get_device_capability(self._device)
+        return None if major >= 8 else f"its compute capability is {major}.{minor}, and TF32 came with 8.0 (Ampere)"
+
+    def context(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.precision == "float32" else self._in_tf32()
+
+    @contextmanager
+    def _in_tf32(self) -> Iterator[None]:
+        before = self._torch.get_float32_matmul_precision()
+        self._torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            self._torch.set_float32_matmul_precision(before)
 
     def describe(self) -> str:
         if self._device.type == "cuda":

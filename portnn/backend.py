@@ -7,13 +7,14 @@ other that is installed.
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from portnn._typing import Array, DType, Namespace, Shape
 from portnn.errors import BackendError, DataError
@@ -36,6 +37,10 @@ __all__ = [
     "get_backend",
     "library_status",
 ]
+
+
+#: ``made, arrived = bring(make)``; see `Backend.uploads`.
+Bring: TypeAlias = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 
 
 class Status(NamedTuple):
@@ -75,10 +80,26 @@ def first_line(error: BaseException) -> str:
 
 
 class Memory(NamedTuple):
-    """Bytes of a device's memory; None where the library does not tell."""
+    """Bytes of a device's memory; None where the library does not tell.
 
-    free: int | None
-    total: int | None
+    Attributes
+    ----------
+    free, total : int or None
+        Of the device, for all processes together.
+    used, held : int or None
+        What the arrays of this process take, and what its library holds to hand it out again. ``free + held - used``
+        is what new arrays can have.
+    """
+
+    free: int | None = None
+    total: int | None = None
+    used: int | None = None
+    held: int | None = None
+
+    @property
+    def available(self) -> int | None:
+        """What new arrays can have."""
+        return None if self.free is None else self.free + (self.held or 0) - (self.used or 0)
 
 
 class Backend(ABC):
@@ -101,6 +122,8 @@ class Backend(ABC):
         The device as the library writes it, such as ``"cuda:0"``.
     xp : module
         The library's namespace that follows the array API standard.
+    precision : {"float32", "tf32"}
+        How products of float32 matrices are computed inside `context`; see `with_precision`.
     """
 
     name: ClassVar[str]
@@ -109,6 +132,7 @@ class Backend(ABC):
     missing_dtype_hint: ClassVar[str] = ""
     device: str
     xp: Namespace
+    precision: str = "float32"
 
     @abstractmethod
     def __init__(self, device: str | None = None) -> None:
@@ -178,8 +202,45 @@ class Backend(ABC):
         return hasattr(self.xp, dtype)
 
     def context(self) -> AbstractContextManager[Any]:
-        """Entered around computations that people start: selects the device, where the library has a current one."""
+        """Entered around computations that people start.
+
+        Selects the device, where the library has a current one, and the precision, where there is a choice.
+        """
         return nullcontext()
+
+    def without_tf32(self) -> str | None:
+        """Why this device cannot multiply in TF32: the end of a sentence; None if it can."""
+        return "only NVIDIA GPUs from compute capability 8.0 (Ampere) on have it"
+
+    def with_precision(self, precision: str) -> Backend:
+        """The same device, with another precision of its matrix products.
+
+        Parameters
+        ----------
+        precision : {"float32", "tf32"}
+            ``"tf32"`` rounds the factors of products of float32 matrices to 10 bits after the binary point, and adds up
+            in float32: several times as fast on NVIDIA's tensor cores, with relative errors of about 1e-3.
+
+        Raises
+        ------
+        BackendError
+            If the device has no TF32, or the name is not known.
+        """
+        if precision not in ("float32", "tf32"):
+            raise BackendError(f'precision must be "float32" or "tf32", not {precision!r}')
+        if precision == "tf32" and (reason := self.without_tf32()) is not None:
+            raise BackendError(f"backend {self} cannot multiply in TF32: {reason}; use precision float32")
+        chosen = copy.copy(self)
+        chosen.precision = precision
+        return chosen
+
+    def uploads(self) -> AbstractContextManager[Bring]:
+        """For a thread that brings data here while another one computes: called in that one, and entered in the thread.
+
+        Inside, ``made, arrived = bring(make)`` gives what ``make()`` brought here, and a function that the other thread
+        calls before it uses it.
+        """
+        return _uploads(self)
 
     def to_floats(self, scalars: Sequence[Array]) -> list[float]:
         """0-d arrays as Python floats, with one transfer; waits for the device."""
@@ -189,8 +250,12 @@ class Backend(ABC):
         """Wait until everything that was started on the device has ended; for timing."""
 
     def memory(self) -> Memory:
-        """Free and total memory of the device, in bytes."""
-        return Memory(None, None)
+        """The memory of the device, and what this process has of it, in bytes."""
+        return Memory()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error of the library says that there is not enough memory."""
+        return isinstance(error, MemoryError)
 
     def draw(self, function: Callable[[Any], NDArray[Any]], step: Any, shape: Shape, dtype: str) -> Array:
         """Random numbers of a step, made on the host by ``function(step)``, also within a compiled step."""
@@ -212,8 +277,13 @@ class Backend(ABC):
         return self.device
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The namespace is a module, which cannot be pickled; the name says all.
-        return get_backend, (str(self),)
+        # The namespace is a module, which cannot be pickled; the name and the precision say all.
+        return get_backend, (str(self), self.precision)
+
+    def __copy__(self) -> Backend:
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Backend) and (self.name, self.device) == (other.name, other.device)
@@ -226,6 +296,17 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"<portnn backend {self}>"
+
+
+@contextmanager
+def _uploads(backend: Backend) -> Iterator[Bring]:
+    """The `Backend.uploads` of libraries that keep the order of their work by themselves."""
+    with backend.context():
+        yield lambda make: (make(), _nothing)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _draw_uniform(stream: Stream, shape: Shape, dtype: Any) -> NDArray[Any]:
@@ -279,7 +360,7 @@ def _status(entry: type[Backend] | _Broken) -> Status:
         return Status(False, f"its status cannot be found out: {first_line(error)}")
 
 
-def get_backend(device: str | Backend = "cpu") -> Backend:
+def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> Backend:
     """The backend of a device name: an alias, a backend's name, or ``"name:device"``.
 
     Parameters
@@ -287,6 +368,8 @@ def get_backend(device: str | Backend = "cpu") -> Backend:
     device : str or Backend
         ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda"``,
         ``"jax"``, ``"strict"``, or the name of any other registered backend.
+    precision : {"float32", "tf32"}, optional
+        Of matrix products; see `Backend.with_precision`. Default: float32, or what a given backend has.
 
     Raises
     ------
@@ -294,7 +377,7 @@ def get_backend(device: str | Backend = "cpu") -> Backend:
         If the name is unknown or the backend cannot be used here. There is no silent fallback.
     """
     if isinstance(device, Backend):
-        return device
+        return device if precision is None else device.with_precision(precision)
     if not isinstance(device, str):
         raise BackendError(f'a device is given by its name, such as "cpu" or "torch:cuda", not by {device!r}')
     name, _, where = device.partition(":")
@@ -313,7 +396,8 @@ def get_backend(device: str | Backend = "cpu") -> Backend:
     status = _status(entry)
     if isinstance(entry, _Broken) or not status.usable:
         raise BackendError(status.message)
-    return entry(where or None)
+    backend = entry(where or None)
+    return backend if precision is None else backend.with_precision(precision)
 
 
 def backend_class_of(array_type: type) -> type[Backend] | None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from portnn._typing import Array, Namespace, Shape
-from portnn.backend import Backend, as_host
-from portnn.errors import ConfigError, DataError, ShapeError
+from portnn.backend import Backend, as_host, first_line
+from portnn.errors import ConfigError, DataError, DeviceMemoryError, ShapeError
 
 __all__ = [
     "TargetKind",
@@ -30,6 +30,7 @@ __all__ = [
     "enter_target",
     "hold_count",
     "hold_number",
+    "memory_named",
 ]
 
 #: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers.
@@ -85,6 +86,31 @@ def check_callable(name: str, value: Any) -> None:
     if not callable(value) or isinstance(value, type):
         hint = f"; write {value.__name__}(...)" if isinstance(value, type) else ""
         raise ConfigError(f"{name} must be callable, not {value!r}{hint}")
+
+
+class memory_named:
+    """``with memory_named(backend, batch_size):`` a lack of memory inside becomes DeviceMemoryError, in a sentence."""
+
+    def __init__(self, backend: Backend, batch_size: int) -> None:
+        self._backend, self._batch_size = backend, batch_size
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, DeviceMemoryError) or not self._backend.is_out_of_memory(error):
+            return
+        memory = self._backend.memory()
+        told = "" if memory.free is None else f"; {memory.free:,} of its {memory.total:,} bytes are free"
+        held = (
+            ""
+            if memory.held is None
+            else f", {memory.used:,} in use by arrays and {memory.held:,} held by this process"
+        )
+        raise DeviceMemoryError(
+            f"{self._backend} has no memory left for a batch of {self._batch_size:,} examples ({first_line(error)})"
+            f"{told}{held}: use a smaller batch_size, or optim.Accumulate, which adds small batches up to a large one"
+        ) from error
 
 
 def _of(owner: Any, field: str) -> str:

@@ -45,6 +45,8 @@ def describe(backend: Backend) -> dict[str, Any]:
         "backend": backend.name,
         "backend_version": backend.status().version,
         "device": backend.describe(),
+        "precision": backend.precision,
+        "memory": backend.memory()._asdict(),
         "blas": blas(),
     }
 

@@ -1,13 +1,14 @@
 """What portnn raises: one sentence each, saying what was given, what was expected and how to go on.
 
-Every type is also a ``ValueError``, a ``RuntimeError`` or an ``ImportError``, so code that knows nothing of
-portnn can catch it; ``PortnnError`` catches them all.
+Every type is also a ``ValueError``, a ``RuntimeError``, an ``ImportError`` or a ``MemoryError``, so code that knows
+nothing of portnn can catch it; ``PortnnError`` catches them all.
 """
 
 __all__ = [
     "BackendError",
     "ConfigError",
     "DataError",
+    "DeviceMemoryError",
     "DivergenceError",
     "GradientError",
     "KernelError",
@@ -54,6 +55,10 @@ class ConfigError(PortnnError, ValueError):
 
 class ModelFileError(PortnnError, ValueError):
     """A model file that is missing, damaged or of another architecture."""
+
+
+class DeviceMemoryError(PortnnError, MemoryError):
+    """A batch, and what is computed from it, does not fit into the memory of the device."""
 
 
 class DivergenceError(PortnnError, RuntimeError):

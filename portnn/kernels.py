@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ __all__ = [
     "differentiable",
     "portable",
     "registry",
+    "update_leaves",
     "update_rule",
 ]
 
@@ -51,12 +52,16 @@ class Kernel:
         Numbers of dimensions of the first array; empty accepts every one.
     layout : callable, optional
         Says of one array whether it lies in memory as the twin needs it; every array argument is asked.
+    many : callable, optional
+        Of an update rule: the same for several leaves at once, ``many([(p, g, *slots), ...], **hyper)`` to
+        ``[(p, *slots), ...]``; see `update_leaves`.
     """
 
     function: Callable[..., Any]
     dtypes: frozenset[DType] = frozenset()
     ndims: tuple[int, ...] = ()
     layout: Callable[[Array], bool] | None = None
+    many: Callable[..., list[tuple[Any, ...]]] | None = None
 
     def accepts(self, args: tuple[Any, ...]) -> bool:
         """Whether the twin takes these positional arguments."""
@@ -142,6 +147,17 @@ def _twin(name: str, array_type: Any) -> Kernel | None:
     if kernel is not None:
         check_twin(name, kernel)
     return kernel
+
+
+def update_leaves(
+    rule: Callable[..., tuple[Array, ...]], leaves: Sequence[tuple[Array, ...]], hyper: Mapping[str, Any]
+) -> list[tuple[Array, ...]]:
+    """Apply an update rule to leaves ``(p, g, *slots)``: at once where a twin can, else to one after the other."""
+    array_type: Any = type(leaves[0][0]) if leaves else None
+    kernel = _twin(rule.__name__, array_type) if leaves and _registry.get(rule.__name__) is rule else None
+    if kernel is not None and kernel.many and _twins_on.get() and all(kernel.accepts(leaf) for leaf in leaves):
+        return kernel.many(leaves, **hyper)
+    return [rule(*leaf, **hyper) for leaf in leaves]
 
 
 def check_twin(name: str, kernel: Kernel) -> None:

@@ -42,6 +42,16 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--backend", help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...")
 
 
+def add_precision_argument(parser: argparse.ArgumentParser) -> None:
+    """``--precision``: ``get_backend(name, precision=args.precision)``."""
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "tf32"],
+        default="float32",
+        help="of products of matrices; tf32 needs an NVIDIA GPU (default: float32)",
+    )
+
+
 def add_data_arguments(parser: argparse.ArgumentParser, auto: str = "MNIST if it can be had") -> None:
     """``--data`` and ``--data-dir``, for `load_images`; ``auto`` says what the default means."""
     parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto", help=f"default: auto, {auto}")

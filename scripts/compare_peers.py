@@ -17,34 +17,23 @@ A BLAS kernel that OPENBLAS_CORETYPE pins is not the one that a user has; the ta
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import resource
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from common import add_data_arguments, check_writable, load_images, run, write_json
+from common import add_data_arguments, check_writable, run, write_json
 from drawing import figure, save
 from models import RECIPES
-from peers import PEERS, Training
+from peers import PEERS
+from peers.process import IMAGES, TARGET, TIMES, Job, in_process
 
-from portnn import Network, get_backend
+from portnn import get_backend
 from portnn.checks import check_count
-from portnn.data import Dataset
 from portnn.environment import blas, describe
 from portnn.errors import PortnnError
-from portnn.random import Stream
 
-IMAGES = 60_000
-TARGET = 0.97
-TIMES = 3
+#: Of a run, those of which the table shows the median.
+FIGURES = {"seconds", "epoch", "warm_up", "memory"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,77 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="write all figures and the machine's description")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="draw the figures as a PNG")
-    # A run, in a process of its own, which was started at a time.
-    parser.add_argument("--one", choices=PEERS, help=argparse.SUPPRESS)
-    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """One run of one peer, in this process."""
-    if PEERS[args.one].without_numba:
-        sys.modules["numba"] = None  # type: ignore[assignment]
-    recipe, data = RECIPES[args.model], load_images(args.data, args.data_dir)
-    size = args.batch_size or recipe.batch_size
-    idle = _peak()
-    layer = recipe.network(data.x_train.shape[1:], data.classes, args.hidden or recipe.hidden)
-    net = Network(layer, data.x_train.shape[1:], device=PEERS[args.one].device, rng=0)
-    training = PEERS[args.one].make(net, recipe, np.asarray(data.x_train), np.asarray(data.y_train))
-    if args.cold_start:
-        return {"seconds": cold_start(training, data, size, args.started)}
-    losses, seconds = [], []
-    # What the trainer enters around all of its steps, and what does nothing for the others.
-    with net.backend.context() if PEERS[args.one].module == "ours" else contextlib.nullcontext():
-        for i in range(1 + TIMES):
-            pieces = batches(i, args.steps, size, len(data.x_train))
-            begin = time.perf_counter()
-            losses.append(training.train(pieces))
-            seconds.append(time.perf_counter() - begin)
-    return {
-        "epoch": statistics.median(seconds[1:]) / args.steps * IMAGES / size,
-        "warm_up": seconds[0],
-        "memory": _peak() / 1024,
-        "memory_above_idle": (_peak() - idle) / 1024,
-        "loss": statistics.mean(losses[0]) if losses[0] else None,
-    }
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def batches(number: int, steps: int, size: int, n: int) -> Any:
-    """Numbers of examples, (steps, size)."""
-    order = [Stream(0).child(number, i).permutation(n) for i in range(1 + steps * size // n)]
-    return np.concatenate(order)[: steps * size].reshape(steps, size)
-
-
-def cold_start(training: Training, data: Dataset, size: int, started: float) -> float:
-    """Seconds from the start of the process to the accuracy that is aimed at."""
-    x_test, y_test = np.asarray(data.x_test), np.asarray(data.y_test)
-    steps = len(data.x_train) // size // 4
-    for i in range(20):
-        training.train(batches(i, steps, size, len(data.x_train)))
-        if np.mean(training.predict(x_test) == y_test) >= TARGET:
-            return time.time() - started
-    raise PortnnError(f"no test accuracy of {TARGET:.0%} in five epochs")
-
-
-def in_process(args: argparse.Namespace, peer: str) -> dict[str, Any]:
-    """One run of one peer, in a process of its own."""
-    command = [sys.executable, __file__, "--one", peer, "--model", args.model, "--data", args.data]
-    command += ["--steps", str(args.steps), "--started", str(time.time())]
-    command += ["--batch-size", str(args.batch_size)] if args.batch_size else []
-    command += ["--hidden", *map(str, args.hidden)] if args.hidden else []
-    command += ["--data-dir", args.data_dir] if args.data_dir else []
-    command += ["--cold-start"] if args.cold_start else []
-    with tempfile.TemporaryDirectory() as empty:
-        env = os.environ | ({"NUMBA_CACHE_DIR": empty} if PEERS[peer].empty_cache else {})
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    if done.returncode:
-        raise PortnnError((done.stderr.splitlines() or ["no message"])[-1])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def all_runs(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
@@ -141,14 +60,18 @@ def all_runs(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     runs: dict[str, list[dict[str, Any]]] = {}
     for i in range(args.rounds):
         for peer in args.peers or PEERS:
+            size = args.batch_size or RECIPES[args.model].batch_size
+            where = {"hidden": args.hidden, "data": args.data, "data_dir": args.data_dir}
+            job = Job(peer, args.model, size, args.steps, **where, cold_start=args.cold_start)
             if i and peer not in runs:
                 continue
             try:
-                runs.setdefault(peer, []).append(in_process(args, peer))
+                found = in_process(job)
+                found.pop("losses", None)  # their mean says enough
+                runs.setdefault(peer, []).append(found)
             except PortnnError as error:
                 if args.peers or i:
                     raise PortnnError(f"{peer}: {error}") from None
-                del runs[peer]
                 print(f"left out: {peer}: {error}", flush=True)
     return runs
 
@@ -162,7 +85,7 @@ def report(args: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> N
     print(" " * 28, *(f"{title:>{width}}" for title, width in titles))
     for peer, results in runs.items():
         ratios = [a[key] / b[key] for a, b in zip(results, runs[first], strict=True)]
-        middle = {name: statistics.median(result[name] for result in results) for name in results[0] if name != "loss"}
+        middle = {k: statistics.median(result[k] for result in results) for k in FIGURES & results[0].keys()}
         spread = f"({min(ratios):.2f} .. {max(ratios):.2f})"
         cells = [f"{middle[key]:.2f}", f"{statistics.median(ratios):.2f}", spread]
         if not args.cold_start:
@@ -190,9 +113,6 @@ def draw(args: argparse.Namespace, runs: dict[str, list[dict[str, Any]]], note: 
 
 def main() -> None:
     args = parse_arguments()
-    if args.one:
-        print(json.dumps(measure(args)))
-        return
     for name in ("batch_size", "steps", "rounds"):
         if getattr(args, name) is not None:
             check_count(name.replace("_", "-"), getattr(args, name))
@@ -206,9 +126,7 @@ def main() -> None:
     runs = all_runs(args)
     report(args, runs)
     if args.json:
-        config = {
-            name: value for name, value in vars(args).items() if name not in ("one", "started", "picture", "json")
-        }
+        config = {name: value for name, value in vars(args).items() if name not in ("picture", "json")}
         write_json(args.json, {"config": config, "runs": runs, "environment": describe(get_backend("cpu"))})
     if args.picture:
         draw(args, runs, note)

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 from common import add_data_arguments, check_writable, run, write_json
-from compare_peers import IMAGES, in_process
 from drawing import figure, save
+from peers.process import Job, in_process
 
 from portnn import get_backend
 from portnn.checks import check_count
 from portnn.environment import describe
 
-PEER = "portnn numpy"
 WIDTH, BATCH = 512, 128
 BATCHES = [2**i for i in range(5, 14)]
 WIDTHS = [2**i for i in range(6, 13)]
@@ -52,10 +51,9 @@ def parameters(width: int) -> int:
 
 def measure(args: argparse.Namespace, width: int, batch: int) -> dict[str, Any]:
     steps = max(3, min(EXAMPLES // batch, EXAMPLES // width))
-    chosen = argparse.Namespace(model="mlp", hidden=[width, width], batch_size=batch, steps=steps, cold_start=False)
-    chosen.data, chosen.data_dir = args.data, args.data_dir
-    one = in_process(chosen, PEER)
-    return {"step": one["epoch"] / IMAGES * batch, "memory": one["memory"]}
+    job = Job("portnn numpy", "mlp", batch, steps, hidden=[width, width], data=args.data, data_dir=args.data_dir)
+    found = in_process(job)
+    return {"step": found["step"] / 1e6, "memory": found["memory"]}
 
 
 def middle(runs: list[dict[str, Any]], key: str) -> float:

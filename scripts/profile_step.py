@@ -10,7 +10,6 @@ compared with that of the library's matrix product of square matrices, measured 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
 from collections import defaultdict
@@ -18,8 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from common import add_data_arguments, add_device_arguments, check_writable, load_images, run, write_json
+from common import (
+    add_data_arguments,
+    add_device_arguments,
+    add_precision_argument,
+    check_writable,
+    load_images,
+    run,
+    write_json,
+)
+from flops import by_layer, ceiling
 from models import RECIPES
 
 from portnn import Network, get_backend, losses, nn, optim
@@ -31,7 +38,6 @@ from portnn.random import Stream, as_stream
 from portnn.training.steps import gather
 
 WARM_UP = 10
-SQUARE = 1024
 
 
 @dataclass
@@ -85,6 +91,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_device_arguments(parser)
+    add_precision_argument(parser)
     parser.add_argument("--model", choices=RECIPES, default="mlp", help="default: mlp")
     parser.add_argument("--batch-size", type=int, help="default: that of the model's recipe")
     parser.add_argument("--steps", type=int, default=100, help="default: 100")
@@ -93,32 +100,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def products(layer: nn.Layer, shape: Shape, out: Shape) -> int:
-    """Multiplications of one forward pass for one example."""
-    if isinstance(layer, nn.Affine):
-        return shape[0] * layer.units
-    if isinstance(layer, nn.Conv2D):
-        (height, width), channels = np.broadcast_to(layer.kernel, 2), shape[2] // layer.groups
-        return int(height * width) * channels * math.prod(out)
-    return 0
-
-
-def ceiling(backend: Backend) -> float:
-    """Operations a second of a large matrix product, in units of 10^9: the best of twenty."""
-    a = backend.asarray(Stream(0).normal((SQUARE, SQUARE)), "float32")
-    best = math.inf
-    for _ in range(20):
-        begin = time.perf_counter()
-        a @ a
-        backend.synchronize()
-        best = min(best, time.perf_counter() - begin)
-    return 2 * SQUARE**3 / best / 1e9
-
-
 def main() -> None:
     args = parse_arguments()
     check_writable(args.json)
-    recipe, backend = RECIPES[args.model], get_backend(args.backend or args.device)
+    recipe, backend = RECIPES[args.model], get_backend(args.backend or args.device, args.precision)
     size, steps = args.batch_size or recipe.batch_size, check_count("steps", args.steps) + WARM_UP
     data = load_images(args.data, args.data_dir)
     layer = recipe.network(data.x_train.shape[1:], data.classes, recipe.hidden)
@@ -127,22 +112,16 @@ def main() -> None:
     timed = nn.Sequential([Timed(c, name, clock) for c, name in zip(layer.children(), names, strict=True)])
     net = Network(timed, data.x_train.shape[1:], device=backend, rng=0)
     optimizer = recipe.make_optimizer(steps, recipe.optimizer, None)
-    fastest = ceiling(backend)
+    plain = Network(layer, data.x_train.shape[1:])
+    fastest, side = ceiling(backend)
     whole = train(net, clock, recipe.loss, optimizer, data.x_train, data.y_train, size, steps)
 
-    counts, shape = [], net.input_shape
-    for child in layer.children():
-        out = child.init(net.rng, shape)[2]
-        counts.append(products(child, shape, out) * size)
-        shape = out
-    first = next((i for i, params in enumerate(net.params) if params), len(names))
     rows = []
-    for i, (name, count) in enumerate(zip(names, counts, strict=True)):
+    for name, work in zip(names, by_layer(plain, size), strict=True):
         there, back = clock.microseconds((name, "forward")), clock.microseconds((name, "backward"))
-        work = 2 * count * (2 + (i > first))
         rows.append({"layer": name, "forward": there, "backward": back, "operations": work})
     phases = {name: clock.microseconds(("", name)) for name in ("gather", "loss", "update")}
-    report(args, rows, phases, whole, fastest, size)
+    report(args, rows, phases, whole, (fastest, side), size)
     if args.json:
         content = {"config": vars(args), "layers": rows, "phases": phases, "step": whole, "ceiling_gflops": fastest}
         write_json(args.json, {**content, "environment": describe(backend)})
@@ -186,9 +165,10 @@ def report(
     rows: list[dict[str, Any]],
     phases: dict[str, float],
     whole: float,
-    fastest: float,
+    best: tuple[float, int],
     size: int,
 ) -> None:
+    fastest, side = best
     print(f"{args.model}, batch {size}; microseconds a step, and 10^9 operations a second")
     print(f"{'layer':<18} {'forward':>9} {'backward':>9} {'share':>7} {'GFLOP/s':>9} {'of ceiling':>11}")
     for row in rows:
@@ -202,7 +182,7 @@ def report(
     print(f"{'between':<18} {whole - known:>19.0f} {(whole - known) / whole:>7.1%}")
     work = sum(row["operations"] for row in rows)
     print(f"{'step':<18} {whole:>19.0f} {'':>7} {work / whole / 1e3:>9.1f} {work / whole / 1e3 / fastest:>10.0%}")
-    print(f"ceiling: {fastest:.0f} GFLOP/s, the product of matrices of {SQUARE} by {SQUARE}")
+    print(f"ceiling: {fastest:.0f} GFLOP/s, the product of matrices of {side} by {side}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from common import (
     add_checkpoint_arguments,
     add_data_arguments,
     add_device_arguments,
+    add_precision_argument,
     check_writable,
     go_on,
     load_images,
@@ -43,6 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add_device_arguments(parser)
+    add_precision_argument(parser)
     parser.add_argument("--model", choices=RECIPES, default="mlp", help="default: mlp")
     parser.add_argument(
         "--hidden",
@@ -99,7 +101,7 @@ def main() -> int:
     logs = logs_of(args)
     if args.plots:
         mnist_plots.check(args.plots)
-    backend = get_backend(args.backend or args.device)
+    backend = get_backend(args.backend or args.device, args.precision)
     recipe = RECIPES[args.model]
     data = load_images(args.data, args.data_dir)
     image_shape = data.x_train.shape[1:]

@@ -18,9 +18,14 @@ from portnn.backend import Backend
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Images and whole runs on JAX are slow: without its cache, XLA compiles seconds for each of these tests."""
+    """Images and whole runs on JAX are slow: without its cache, XLA compiles seconds for each of these tests.
+
+    And a whole suite more on emulated threads; `test_cupy_on_host` has what is run always.
+    """
     for item in items:
         name = item.name.lower()
+        if "cupy-on-host" in name:
+            item.add_marker("slow")
         if "jax" in name and any(
             word in name for word in ("conv", "pool2d", "residual", "slabs", "resume", "skip", "iterable")
         ):

@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import cupy_on_host
 import numpy as np
 import pytest
 from portnn_backends.numpy_backend import NumpyBackend
 
 from portnn.backend import Backend, available_backends, get_backend
 
-NAMES = ("numpy", "numpy-readonly", "strict:device1", "strict:no_x64", "torch", "jax", "jax-x64", "cupy")
+_EVERY = "numpy numpy-readonly strict:device1 strict:no_x64 torch jax jax-x64 cupy"
+#: All of them, or those that PORTNN_LANES names: other devices, too, such as "cupy:1" or "torch:cuda".
+NAMES = tuple(os.environ.get("PORTNN_LANES", _EVERY).split())
 WITHOUT_FLOAT64 = ("strict:no_x64", "jax")
 
 
@@ -25,10 +29,12 @@ def library_of(name: str) -> str:
 
 STATUS = available_backends()
 _FOUND = tuple(name for name in NAMES if STATUS[library_of(name)].usable)
+#: The CuPy backend without a GPU: its kernels run on the CPU, where there is a compiler for them. Slow tests.
+_ON_HOST = ("cupy-on-host",) if cupy_on_host.COMPILER else ()
 #: What the suite runs over; `test_backends` skips once, with the reason, for each library that is not usable.
-USABLE = tuple(name for name in _FOUND if name != "jax-x64")
+USABLE = tuple(name for name in _FOUND if name != "jax-x64") + _ON_HOST
 #: What the tests in float64 run over.
-USABLE64 = tuple(name for name in _FOUND if name not in WITHOUT_FLOAT64)
+USABLE64 = tuple(name for name in _FOUND if name not in WITHOUT_FLOAT64) + _ON_HOST
 
 
 class ReadOnlyNumpy(NumpyBackend):
@@ -47,6 +53,9 @@ class ReadOnlyNumpy(NumpyBackend):
 def open_lane(name: str) -> Iterator[Backend]:
     if name == "numpy-readonly":
         yield ReadOnlyNumpy()
+    elif name == "cupy-on-host":
+        with cupy_on_host.open_cupy_on_host() as backend:
+            yield backend
     elif name == "jax-x64":
         import jax
 

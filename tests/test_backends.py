@@ -220,8 +220,9 @@ def test_compiled_step_is_the_step(backend):
 def test_what_a_device_tells(backend):
     backend.synchronize()
     assert backend.describe()
-    free, total = backend.memory()
-    assert (free is None and total is None) or 0 <= free <= total
+    memory = backend.memory()
+    assert (memory.free is None and memory.total is None) or 0 <= memory.free <= memory.total
+    assert (memory.used is None and memory.held is None) or 0 <= memory.used <= memory.held
     assert repr(backend) == f"<portnn backend {backend}>"
     assert describe(backend)["versions"]["numpy"] == np.__version__
 

@@ -24,7 +24,7 @@ from portnn.functional.activations import (
     tanh,
 )
 from portnn.functional.convolution import conv2d, conv_transpose2d
-from portnn.functional.linear import affine
+from portnn.functional.linear import affine, matmul
 from portnn.functional.losses import (
     absolute_error,
     half_poisson_deviance,
@@ -69,6 +69,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "matmul",
     "max_pool2d",
     "negative_log_likelihood",
     "pad",

@@ -15,6 +15,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
 from portnn.errors import ShapeError
+from portnn.functional.linear import matmul
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend, pair, spread, views
 from portnn.kernels import differentiable
 
@@ -184,7 +185,7 @@ def _correlate(x: Array, w: Array, rows: Axis, columns: Axis, groups: int, memor
     kernel = xp.permute_dims(xp.reshape(w, (kh * kw * c, groups, f // groups)), (1, 0, 2))
     parts = []
     for images, windows in _slabs(x, rows, columns, memory):
-        product = xp.permute_dims(xp.matmul(_by_group(windows, groups), kernel), (1, 0, 2))
+        product = xp.permute_dims(matmul(_by_group(windows, groups), kernel), (1, 0, 2))
         parts.append(xp.reshape(product, (images.stop - images.start, rows.count, columns.count, f)))
     return parts[0] if len(parts) == 1 else xp.concat(parts)
 
@@ -195,7 +196,7 @@ def _kernel_gradient(x: Array, dy: Array, rows: Axis, columns: Axis, groups: int
     total = None
     for images, windows in _slabs(x, rows, columns, memory):
         slopes = _by_group(xp.reshape(dy[images, ...], (-1, 1, f)), groups)
-        product = xp.matmul(xp.matrix_transpose(_by_group(windows, groups)), slopes)
+        product = matmul(xp.matrix_transpose(_by_group(windows, groups)), slopes)
         total = product if total is None else total + product
     return xp.reshape(xp.permute_dims(total, (1, 0, 2)), (rows.kernel, columns.kernel, c // groups, f))
 

@@ -1,11 +1,21 @@
-"""The affine map."""
+"""The affine map, and the product of matrices that it is made of."""
 
 from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
-from portnn.kernels import differentiable
+from portnn.kernels import array_function, differentiable
 
-__all__ = ["affine"]
+__all__ = ["affine", "matmul"]
+
+
+@array_function
+def matmul(a: Array, b: Array) -> Array:
+    """``a @ b`` of matrices, or of stacks of them.
+
+    In a layer it has one advantage over the operator: a backend that records training steps, and whose operator cannot
+    be recorded, may have a twin.
+    """
+    return a @ b
 
 
 @differentiable
@@ -37,10 +47,10 @@ def affine(x: Array, w: Array, b: Array) -> tuple[Array, Backward]:
     array([[4., 3., 4.]])
     """
     xp = array_namespace(x)
-    y = x @ w + b
+    y = matmul(x, w) + b
 
     def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
-        dx = dy @ w.T if input_grad else None
-        return dx, x.T @ dy, xp.sum(dy, axis=0)
+        dx = matmul(dy, w.T) if input_grad else None
+        return dx, matmul(x.T, dy), xp.sum(dy, axis=0)
 
     return y, backward

@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 from portnn import tree
 from portnn._typing import Array, Shape, Tree
 from portnn.backend import Backend, backend_class_of, get_backend
-from portnn.checks import check_batch_size, check_finite, check_rows, enter
+from portnn.checks import check_batch_size, check_finite, check_rows, enter, memory_named
 from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
@@ -119,7 +119,8 @@ class Network:
             check_finite(data, self.backend)
             n = data.shape[0]
             size = check_batch_size(batch_size, n)
-            y = array_namespace(data).concat([self(data[i : min(i + size, n), ...]) for i in range(0, n, size)])
+            with memory_named(self.backend, size):
+                y = array_namespace(data).concat([self(data[i : min(i + size, n), ...]) for i in range(0, n, size)])
             return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
 
     def __repr__(self) -> str:

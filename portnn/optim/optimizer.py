@@ -12,6 +12,7 @@ from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import hold_number
 from portnn.errors import ShapeError
+from portnn.kernels import update_leaves
 from portnn.optim.schedules import Schedule
 
 __all__ = ["Optimizer", "UpdateRule", "check_shapes", "zeros_like"]
@@ -118,11 +119,13 @@ class UpdateRule(Optimizer):
     ) -> tuple[Tree, tuple[Tree, ...]]:
         # Fields stay Python floats also in a compiled step. As arguments they would become float32 there, and
         # 1 - beta2 of Adam wrong by 5e-5.
-        rule, keywords = self.rule, vars(self) | hyper
+        leaves: list[tuple[Array, ...]] = []
 
-        def update_leaf(p: Array, g: Array, *s: Array) -> tuple[Array, ...]:
+        def collect(p: Array, g: Array, *s: Array) -> None:
             check_shapes(p, g)
-            return rule(p, g, *s, **keywords)  # type: ignore[no-any-return]
+            leaves.append((p, g, *s))
 
-        new_params, *new_slots = tree.map_unzip(update_leaf, 1 + self.slot_count, params, grads, *slots)
+        tree.map(collect, params, grads, *slots)
+        updated = iter(update_leaves(self.rule, leaves, vars(self) | hyper))
+        new_params, *new_slots = tree.map_unzip(lambda _: next(updated), 1 + self.slot_count, params)
         return new_params, tuple(new_slots)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from portnn._typing import Array
-from portnn.backend import Backend, as_host
+from portnn.backend import Backend, Bring, as_host
 from portnn.checks import check_batch_size, check_lengths, check_rows, check_sample_weight, enter_target
 from portnn.data.batches import batches, in_batches
 from portnn.data.prefetch import prefetch
@@ -18,7 +20,7 @@ from portnn.errors import ConfigError, DataError, PortnnError
 from portnn.nn.network import Network
 from portnn.training.steps import Data
 
-__all__ = ["Feed", "Iterated", "Mapped", "Piece", "Resident", "is_on_disk"]
+__all__ = ["Feed", "Iterated", "Mapped", "Piece", "Resident", "fits", "is_on_disk"]
 
 #: Data on the device, the numbers of the examples that make up a batch (on the device), and how many these are.
 Piece: TypeAlias = tuple[Data, Array, int]
@@ -29,6 +31,8 @@ Door: TypeAlias = Callable[[Any, Any, Any], Data]
 
 #: The numbers of n examples, shape (n,), in the order of an epoch.
 Order: TypeAlias = Callable[[int], Any]
+
+_log = logging.getLogger(__name__)
 
 
 class Feed(ABC):
@@ -86,21 +90,28 @@ class _Fetched(Feed):
         """Examples, targets and weights (or None) of each batch, unchecked."""
 
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
-        return prefetch(self._pieces(order, skip))
+        with closing(prefetch(self._pieces(order, skip, self._backend.uploads()))) as pieces:
+            for piece, arrived in pieces:
+                arrived()
+                yield piece
 
-    def _pieces(self, order: Order | None, skip: int) -> Iterator[Piece]:
-        with self._backend.context():  # each thread has one of its own
+    def _pieces(self, order: Order | None, skip: int, uploads: AbstractContextManager[Bring]) -> Iterator[Any]:
+        with uploads as bring:
             for number, batch in enumerate(self._host_batches(order, skip), skip + 1):
                 try:
-                    data = self._door(*batch)
+                    brought = bring(lambda: self._enter(*batch))  # noqa: B023  (called at once)
                 except PortnnError as error:
                     raise type(error)(f"batch {number} of the epoch: {error}") from None
-                count = data[0].shape[0]
-                yield data, self._backend.asarray(np.arange(count)), count
+                yield brought
+
+    def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
+        data = self._door(x, y, weight)
+        count = data[0].shape[0]
+        return data, self._backend.asarray(np.arange(count)), count
 
 
 class Mapped(_Fetched):
-    """Arrays that stay on disk (``np.load(path, mmap_mode="r")``) but for the examples of a few batches.
+    """Arrays that stay on disk (``np.load(path, mmap_mode="r")``) or on the host but for the examples of a few batches.
 
     The order is that of `Resident`, and so is every result. Shapes and weights are checked at once, values batch by
     batch.
@@ -153,6 +164,23 @@ class Iterated(_Fetched):
             )
         if count < skip:
             raise DataError(f"{skip} batches of this epoch are done, and the iterable gave {count} in all")
+
+
+def fits(backend: Backend, dtype: str, arrays: Mapping[str, Any]) -> bool:
+    """Whether data can live on the device: what is not there yet takes no more than half of what it has available.
+
+    The other half is for the network, what its layers keep for the backward pass, and the optimizer. uint8 stay bytes,
+    everything else is counted as ``dtype``. ``arrays`` holds them by the names that errors give them.
+    """
+    available = backend.memory().available
+    if available is None:
+        return True
+    hosts = [as_host(a, name) for name, a in arrays.items() if a is not None and not backend.owns(a)]
+    itemsize = np.dtype(dtype).itemsize
+    needed = sum(a.size * (1 if a.dtype == np.uint8 else itemsize) for a in hosts)
+    if 2 * needed > available:
+        _log.info("%s bytes of data stay on the host: %s has %s available", f"{needed:,}", backend, f"{available:,}")
+    return 2 * needed <= available
 
 
 def is_on_disk(*arrays: Any) -> bool:

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portnn._typing import Array
+from portnn.checks import memory_named
 from portnn.errors import ShapeError
 from portnn.training.feeds import Feed
 from portnn.training.steps import gather
@@ -28,8 +29,9 @@ def measure(trainer: Trainer, feed: Feed) -> dict[str, float]:
     values: dict[str, list[Any]] = {name: [] for name in trainer.metrics}
     with closing(feed.epoch()) as pieces:
         for data, index, count in pieces:
-            examples, target, _ = gather((*data, index), dtype)
-            prediction = net.layer.apply(net.params, net.state, examples)
+            with memory_named(backend, count):
+                examples, target, _ = gather((*data, index), dtype)
+                prediction = net.layer.apply(net.params, net.state, examples)
             sizes.append(count)
             total, weight = loss.totals(prediction, target)
             totals.append(total)

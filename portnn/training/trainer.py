@@ -23,6 +23,7 @@ from portnn.checks import (
     check_type,
     enter,
     enter_target,
+    memory_named,
 )
 from portnn.data.augmentation import Augment
 from portnn.errors import ConfigError, ShapeError
@@ -36,7 +37,7 @@ from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.divergence import refuse_loss
 from portnn.training.epochs import train_epoch
-from portnn.training.feeds import Feed, Iterated, Mapped, Resident, is_on_disk
+from portnn.training.feeds import Feed, Iterated, Mapped, Resident, fits, is_on_disk
 from portnn.training.history import History
 from portnn.training.interrupts import between_steps
 from portnn.training.measure import Metric, measure
@@ -389,11 +390,13 @@ class Trainer:
             )
 
     def _feed(self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "") -> Resident | Mapped:
-        """Where the batches of some data come from: the device, or, for memory maps, the disk."""
-        if not is_on_disk(x, y) or isinstance(self.optimizer, FullBatch):
+        """Where the batches of some data come from: the device, or the host or disk where they do not fit."""
+        net, arrays = self.network, {f"{prefix}x": x, f"{prefix}y": y, "sample_weight": weight}
+        whole = isinstance(self.optimizer, FullBatch)
+        if whole or (not is_on_disk(x, y) and fits(net.backend, net.dtype, arrays)):
             data = self._enter(x, y, weight, prefix)
-            return Resident(data, check_batch_size(size, data[0].shape[0]), self.network.backend)
-        return Mapped(x, y, weight, size, self.network, self._enter, prefix)
+            return Resident(data, check_batch_size(size, data[0].shape[0]), net.backend)
+        return Mapped(x, y, weight, size, net, self._enter, prefix)
 
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
@@ -450,7 +453,8 @@ class Trainer:
         net = self.network
         rule, step = self._steps[self._optimizer_step % len(self._steps)]
         hyper = {"step": self.step + 1, "optimizer": self._scaled(rule.hyper(self._optimizer_step + 1))}
-        net.params, net.state, self._slots, loss = step(net.params, net.state, self._slots, (*data, index), hyper)
+        with memory_named(net.backend, index.shape[0]):
+            net.params, net.state, self._slots, loss = step(net.params, net.state, self._slots, (*data, index), hyper)
         self._own_params, self._own_state = net.params, net.state
         self.step += 1
         self._optimizer_step += 1

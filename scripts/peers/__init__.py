@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from portnn import Network, nn
 from portnn._typing import Shape
 
-__all__ = ["PEERS", "Peer", "Training", "described"]
+__all__ = ["ON_GPU", "PEERS", "Peer", "Training", "described", "peer_of"]
 
 
 class Training(Protocol):
@@ -68,8 +68,27 @@ PEERS = {
     "scikit-learn": Peer("with_sklearn", "WithSklearn"),
     "torch eager": Peer("with_torch", "WithTorch"),
     "torch eager, channels_last": Peer("with_torch", "WithTorch", {"channels_last": True}),
-    "torch.compile": Peer("with_torch", "WithTorch", {"compiled": True}),
-    "JAX jit": Peer("with_jax", "WithJax"),
-    "JAX jit+scan": Peer("with_jax", "WithJax", {"scan": True}),
+    "torch.compile": Peer("with_torch", "WithTorch", {"compiled": "default"}),
+    "torch.compile, reduce-overhead": Peer("with_torch", "WithTorch", {"compiled": "reduce-overhead"}),
+    "JAX jit": Peer("with_jax", "WithJax", {"platform": "cpu"}),
+    "JAX jit+scan": Peer("with_jax", "WithJax", {"platform": "cpu", "scan": True}),
     "Keras": Peer("with_keras", "WithKeras"),
 }
+
+#: The same on the first NVIDIA GPU.
+ON_GPU = {
+    "portnn cupy, no graph": Peer("ours", "Ours", {"compiled": False}, device="gpu"),
+    "portnn cupy, portable, no graph": Peer("ours", "Ours", {"compiled": False, "portable": True}, device="gpu"),
+    "torch eager, cuda": Peer("with_torch", "WithTorch", {"device": "cuda"}),
+    "torch.compile, reduce-overhead, cuda": Peer(
+        "with_torch", "WithTorch", {"device": "cuda", "compiled": "reduce-overhead"}
+    ),
+    "torch CUDA graph": Peer("with_torch", "WithTorch", {"device": "cuda", "graph": True}),
+    "JAX jit, gpu": Peer("with_jax", "WithJax", {"platform": "gpu"}),
+    "JAX jit+scan, gpu": Peer("with_jax", "WithJax", {"platform": "gpu", "scan": True}),
+}
+
+
+def peer_of(name: str) -> Peer:
+    """A peer by its name, or portnn on the device of that name."""
+    return (PEERS | ON_GPU).get(name) or Peer("ours", "Ours", device=name)

@@ -1,4 +1,4 @@
-"""JAX on the CPU, written out."""
+"""JAX, written out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from models import Recipe
 from numpy.typing import NDArray
 
 from portnn import Network, losses, nn, optim
+from portnn.backend import first_line
 from portnn.errors import ConfigError
 from portnn.functional.windows import axes, pair
 
@@ -19,9 +20,24 @@ from . import described
 
 
 class WithJax:
-    """A compiled step; or compiled, with ``scan``, all the steps of a call as one loop."""
+    """A compiled step; or compiled, with ``scan``, all the steps of a call as one loop. On the first device found."""
 
-    def __init__(self, net: Network, recipe: Recipe, images: Any, labels: Any, *, scan: bool = False) -> None:
+    def __init__(
+        self,
+        net: Network,
+        recipe: Recipe,
+        images: Any,
+        labels: Any,
+        *,
+        platform: str = "cpu",
+        scan: bool = False,
+        precision: str = "float32",
+    ) -> None:
+        try:
+            jax.config.update("jax_default_device", jax.devices(platform)[0])
+        except RuntimeError as error:
+            raise ConfigError(f"JAX has no {platform}: {first_line(error)}") from None
+        jax.config.update("jax_default_matmul_precision", {"tf32": "tensorfloat32"}.get(precision, precision))
         self.layers = [(layer, shape) for layer, _, shape in described(net)]
         self.rule, self.net = recipe.make_optimizer(1, recipe.optimizer, None), net
         if recipe.loss != losses.SoftmaxCrossEntropy() or not isinstance(self.rule, optim.Adam | optim.SGD):

@@ -1,0 +1,119 @@
+// Matrices (n, m), column by column: biases, and batch normalisation.
+
+// K sums over the rows of a slab, for each column: blockIdx.y numbers the slabs. The order of summation depends on the
+// shapes alone, so that the sums are the same in every run. term(row, column, total) adds to K totals, and
+// finish(column, total) gets them.
+template <int K, class Term, class Finish>
+__device__ void sum_rows(Size n, Size m, Term term, Finish finish) {
+  __shared__ REAL parts[K][THREADS];
+  const Size column = COLUMN, slab = (n + gridDim.y - 1) / gridDim.y, start = slab * blockIdx.y;
+  const Size end = start + slab < n ? start + slab : n;
+  REAL total[K] = {};
+  if (column < m)
+    for (Size row = start + threadIdx.y; row < end; row += blockDim.y) term(row, column, total);
+  for (int k = 0; k < K; k++) parts[k][threadIdx.y * blockDim.x + threadIdx.x] = total[k];
+  __syncthreads();
+  if (threadIdx.y == 0 && column < m) {
+    for (int y = 1; y < blockDim.y; y++)
+      for (int k = 0; k < K; k++) total[k] += parts[k][y * blockDim.x + threadIdx.x];
+    finish(column, total);
+  }
+}
+
+// sums, (slabs, m)
+KERNEL column_sums(const REAL* x, Size n, Size m, REAL* sums) {
+  sum_rows<1>(
+      n, m, [&](Size row, Size column, REAL* total) { total[0] += x[row * m + column]; },
+      [&](Size column, const REAL* total) { sums[blockIdx.y * m + column] = total[0]; });
+}
+
+// y += b
+KERNEL add_row(REAL* y, const REAL* b, Size n, Size m) {
+  const Size column = COLUMN;
+  if (column >= m) return;
+  const REAL value = b[column];
+  ROWS(row, n) y[row * m + column] += value;
+}
+
+// sums, (slabs, 2, m): of x - centre and of its square. The first row is the centre, so that a mean far from zero
+// costs no precision.
+KERNEL centred_sums(const REAL* x, Size n, Size m, REAL* sums) {
+  sum_rows<2>(
+      n, m,
+      [&](Size row, Size column, REAL* total) {
+        const REAL apart = x[row * m + column] - x[column];
+        total[0] += apart;
+        total[1] += apart * apart;
+      },
+      [&](Size column, const REAL* total) {
+        for (int k = 0; k < 2; k++) sums[(2 * blockIdx.y + k) * m + column] = total[k];
+      });
+}
+
+// Mean and variance of the columns of x, from its centred sums.
+KERNEL moments(const REAL* sums, Size slabs, const REAL* x, Size n, Size m, REAL* mean, REAL* variance) {
+  sum_rows<2>(
+      slabs, m,
+      [&](Size slab, Size column, REAL* total) {
+        for (int k = 0; k < 2; k++) total[k] += sums[(2 * slab + k) * m + column];
+      },
+      [&](Size column, const REAL* total) {
+        const REAL away = total[0] / n, found = total[1] / n - away * away;
+        mean[column] = x[column] + away;
+        variance[column] = found < 0 ? (REAL)0 : found;
+      });
+}
+
+// y = gamma (x - mean) / sqrt(variance + eps) + beta
+KERNEL normalise(
+    const REAL* x, const REAL* mean, const REAL* variance, const REAL* gamma, const REAL* beta, double eps, Size n,
+    Size m, REAL* y) {
+  const Size column = COLUMN;
+  if (column >= m) return;
+  const REAL middle = mean[column], shift = beta[column];
+  const REAL scale = gamma[column] / sqrt(variance[column] + (REAL)eps);
+  ROWS(row, n) y[row * m + column] = (x[row * m + column] - middle) * scale + shift;
+}
+
+// sums, (slabs, 2, m): of dy and of dy (x - mean).
+KERNEL slope_sums(const REAL* dy, const REAL* x, const REAL* mean, Size n, Size m, REAL* sums) {
+  sum_rows<2>(
+      n, m,
+      [&](Size row, Size column, REAL* total) {
+        const REAL slope = dy[row * m + column];
+        total[0] += slope;
+        total[1] += slope * (x[row * m + column] - mean[column]);
+      },
+      [&](Size column, const REAL* total) {
+        for (int k = 0; k < 2; k++) sums[(2 * blockIdx.y + k) * m + column] = total[k];
+      });
+}
+
+// The gradients of gamma and beta, from the sums of slopes.
+KERNEL parameter_slopes(
+    const REAL* sums, Size slabs, Size m, const REAL* variance, double eps, REAL* dgamma, REAL* dbeta) {
+  sum_rows<2>(
+      slabs, m,
+      [&](Size slab, Size column, REAL* total) {
+        for (int k = 0; k < 2; k++) total[k] += sums[(2 * slab + k) * m + column];
+      },
+      [&](Size column, const REAL* total) {
+        dbeta[column] = total[0];
+        dgamma[column] = total[1] / sqrt(variance[column] + (REAL)eps);
+      });
+}
+
+// dx = gamma / sqrt(variance + eps) (dy - mean(dy) - x_hat mean(dy x_hat))
+KERNEL slopes(
+    const REAL* dy, const REAL* x, const REAL* mean, const REAL* variance, const REAL* gamma, const REAL* dgamma,
+    const REAL* dbeta, double eps, Size n, Size m, REAL* dx) {
+  const Size column = COLUMN;
+  if (column >= m) return;
+  const REAL inverse = 1 / sqrt(variance[column] + (REAL)eps), middle = mean[column];
+  const REAL scale = gamma[column] * inverse;
+  const REAL constant = dbeta[column] / n, linear = inverse * (dgamma[column] / n);
+  ROWS(row, n) {
+    const Size i = row * m + column;
+    dx[i] = scale * (dy[i] - constant - linear * (x[i] - middle));
+  }
+}

@@ -1,0 +1,157 @@
+"""Matrix products of CuPy arrays: CuPy's own; and cuBLAS called directly where CuPy refuses to call it.
+
+On a stream that is being captured into a CUDA graph, CuPy 14 raises NotImplementedError for every product. cuBLAS
+itself can be captured if it works in memory that it was given, so inside `directly` products go through its C
+interface.
+
+Of the three ways there are, this one is the smallest. nvmath-python would bring more packages, for bindings that take
+the same pointers. A graph for each segment between two products would leave two launches for each product to the
+host, 17 a step for three affine layers. One function of C, ``cublasGemmEx``, has not changed since CUDA 11;
+before it is trusted, its products are compared with CuPy's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import cupy
+
+from portnn.errors import BackendError
+from portnn.kernels import Kernel
+
+__all__ = ["KERNELS", "Cublas", "directly", "matmul"]
+
+#: By dtype: cudaDataType, cublasComputeType_t (library_types.h, cublas_api.h), and the type of scalars.
+_TYPES = {"float32": (0, 68, ctypes.c_float), "float64": (1, 70, ctypes.c_double)}
+_DEFAULT_ALGORITHM = -1
+_DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t
+
+#: What NVIDIA advises for its largest devices, in bytes.
+_WORKSPACE = 32 * 2**20
+
+
+class Cublas:
+    """A handle of cuBLAS on one stream, with its workspace.
+
+    Parameters
+    ----------
+    stream : cupy.cuda.Stream
+        Where the products are computed; the current one.
+    tf32 : bool
+        Whether products of float32 are computed in TF32.
+
+    Raises
+    ------
+    BackendError
+        If cuBLAS cannot be loaded or used, or its products differ from CuPy's.
+    """
+
+    def __init__(self, stream: Any, tf32: bool) -> None:
+        self._library = _load()
+        handle = ctypes.c_void_p()
+        self._call("cublasCreate_v2", ctypes.byref(handle))
+        self._handle = handle
+        # Not at the end of the process, when the driver may be gone already.
+        weakref.finalize(self, self._library.cublasDestroy_v2, handle).atexit = False
+        self._workspace = cupy.empty(_WORKSPACE, cupy.uint8)
+        self._call("cublasSetStream_v2", handle, ctypes.c_void_p(stream.ptr))
+        # After the stream, which would take the workspace away again.
+        self._call("cublasSetWorkspace_v2", handle, _pointer(self._workspace), ctypes.c_size_t(_WORKSPACE))
+        self._call("cublasSetMathMode", handle, ctypes.c_int(TF32_MATH if tf32 else _DEFAULT_MATH))
+        self._compare(0.01 if tf32 else 1e-5)
+
+    def _call(self, name: str, *args: Any) -> None:
+        status = getattr(self._library, name)(*args)
+        if status != 0:
+            raise BackendError(f"{name} of cuBLAS failed with status {status}")
+
+    def _compare(self, tolerance: float) -> None:
+        """Products in all layouts against CuPy's, so that a wrong argument never trains a network."""
+        values = cupy.sin(cupy.arange(60, dtype=cupy.float32))
+        a, b = cupy.reshape(values[:15], (3, 5)), cupy.reshape(values[15:35], (5, 4))
+        a_turned, b_turned = cupy.ascontiguousarray(a.T).T, cupy.ascontiguousarray(b.T).T
+        expected = cupy.matmul(a, b)
+        for left, right in ((a, b), (a_turned, b), (a, b_turned), (a_turned, b_turned)):
+            difference = float(cupy.max(cupy.abs(self.matmul(left, right) - expected)))
+            if not difference <= tolerance:
+                raise BackendError(f"a product of cuBLAS, called directly, differs by {difference} from CuPy's")
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """``a @ b`` of float32 or float64: (m, k) and (k, n), or (g, m, k) and (g, k, n)."""
+        out = cupy.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+        if a.ndim == 2:
+            self._product(a, b, out)
+        else:
+            for i in range(a.shape[0]):
+                self._product(a[i], b[i], out[i])
+        return out
+
+    def _product(self, a: Any, b: Any, out: Any) -> None:
+        (m, k), n = a.shape, b.shape[1]
+        kind, compute, scalar = _TYPES[a.dtype.name]
+        (a, a_turned, a_row), (b, b_turned, b_row) = _operand(a), _operand(b)
+        # cuBLAS counts down columns. What lies in memory row by row is, read so, the transpose: out.T = b.T a.T.
+        self._call(
+            "cublasGemmEx",
+            *(self._handle, ctypes.c_int(b_turned), ctypes.c_int(a_turned)),
+            *(ctypes.c_int(n), ctypes.c_int(m), ctypes.c_int(k), ctypes.byref(scalar(1.0))),
+            *(_pointer(b), ctypes.c_int(kind), ctypes.c_int(b_row)),
+            *(_pointer(a), ctypes.c_int(kind), ctypes.c_int(a_row), ctypes.byref(scalar(0.0))),
+            *(_pointer(out), ctypes.c_int(kind), ctypes.c_int(n)),
+            *(ctypes.c_int(compute), ctypes.c_int(_DEFAULT_ALGORITHM)),
+        )
+
+
+def _operand(a: Any) -> tuple[Any, bool, int]:
+    """A matrix as cuBLAS can read it, whether it is a transposed view, and the elements from one row in memory on."""
+    for turned, view in ((False, a), (True, a.T)):
+        (rows, columns), (row, step) = view.shape, view.strides
+        if columns > 1 and step != a.itemsize:
+            continue
+        if rows == 1:  # there is no next row
+            return a, turned, columns
+        if row >= columns * a.itemsize and row % a.itemsize == 0:
+            return a, turned, row // a.itemsize
+    return cupy.ascontiguousarray(a), False, a.shape[1]
+
+
+def _pointer(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.data.ptr)
+
+
+def _load() -> Any:
+    try:
+        from cuda import pathfinder  # comes with CuPy 14
+
+        return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+    except (ImportError, RuntimeError, OSError) as error:  # pathfinder's own errors are RuntimeErrors
+        raise BackendError(f"cuBLAS cannot be loaded: {error}") from error
+
+
+_direct: ContextVar[Cublas | None] = ContextVar("portnn_direct_cublas", default=None)
+
+
+@contextmanager
+def directly(cublas: Cublas) -> Iterator[None]:
+    """Inside, `matmul` calls cuBLAS itself."""
+    token = _direct.set(cublas)
+    try:
+        yield
+    finally:
+        _direct.reset(token)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """``a @ b``, also while a graph is being captured; for twins that multiply matrices."""
+    cublas = _direct.get()
+    if cublas is None or a.dtype != b.dtype or a.dtype.name not in _TYPES or a.ndim != b.ndim or not a.size * b.size:
+        return cupy.matmul(a, b)
+    return cublas.matmul(a, b)
+
+
+KERNELS = {"matmul": Kernel(matmul)}

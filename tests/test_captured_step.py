@@ -1,0 +1,450 @@
+"""Training steps recorded as CUDA graphs, on an imitation of CuPy that does not forgive; see `fake_cupy`."""
+
+import logging
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cupy")
+
+import fake_cupy
+from portnn_backends import cupy_blas, cupy_graph
+
+import portnn.backend
+from portnn import Network, Trainer, losses, nn, optim, tree
+from portnn.errors import DivergenceError
+from portnn.optim import schedules
+from portnn.training import EarlyStopping
+
+X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(np.uint8)
+Y = np.random.default_rng(1).integers(0, 3, 50)
+
+
+@pytest.fixture(autouse=True)
+def _imitation():
+    with fake_cupy.installed():
+        yield
+
+
+class Plain(fake_cupy.FakeCupyBackend):
+    """Nothing is recorded."""
+
+    def compile(self, step):
+        return step
+
+
+LAYERS = (nn.BatchNorm(), nn.Tanh(), nn.Dropout(0.3))
+
+
+def make(backend=None, layers=LAYERS, optimizer=None, **options):
+    layer = nn.Sequential([nn.Affine(8), *layers, nn.Affine(3)])
+    backend = backend or fake_cupy.FakeCupyBackend()
+    optimizer = optimizer or optim.Adam(lr=schedules.Exponential(0.05, 0.95))
+    return Trainer(Network(layer, 6, device=backend, rng=0), losses.SoftmaxCrossEntropy(), optimizer, rng=0, **options)
+
+
+def bits(trainer):
+    backend = trainer.network.backend
+    slots = trainer._slots
+    return {
+        name: backend.to_numpy(a).tobytes()
+        for name, a in tree.flatten((trainer.network.params, trainer.network.state, slots)).items()
+    }
+
+
+def timeless(trainer):
+    return [{k: v for k, v in r.items() if k not in ("seconds", "samples_per_second")} for r in trainer.history.records]
+
+
+def steps_of(trainer):
+    return [step for _, step in trainer._steps]
+
+
+def assert_same_run(captured, plain):
+    assert timeless(captured) == timeless(plain)
+    assert bits(captured) == bits(plain)
+
+
+def both(run, **options):
+    """A recorded run and a plain one, of which both are equal bit for bit."""
+    captured, plain = make(**options), make(Plain(), **options)
+    for trainer in (captured, plain):
+        run(trainer)
+    assert_same_run(captured, plain)
+    return captured
+
+
+def fit(trainer, epochs=4, **options):
+    trainer.fit(X, Y, epochs=epochs, batch_size=16, validation_data=(X, Y), **options)
+
+
+def test_the_imitation_computes():
+    a = fake_cupy.asarray(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(fake_cupy.asnumpy((a * 2.0)[1, 1:]), [8.0, 10.0])
+    stream = fake_cupy.Stream(non_blocking=True)
+    with stream:
+        later = a + 1.0
+        assert np.isnan(fake_cupy._raw(later)).all()
+        assert float(later[0, 0]) == 1.0
+        stream.begin_capture()
+        recorded = a * 3.0
+        with pytest.raises(RuntimeError, match="is capturing"):
+            float(recorded[0, 0])
+        with pytest.raises(RuntimeError, match="is capturing"):
+            fake_cupy.asarray([1.0])
+        with pytest.raises(NotImplementedError, match="cuBLAS"):
+            a @ a.T
+        graph = stream.end_capture()
+    graph.launch()
+    np.testing.assert_array_equal(fake_cupy.asnumpy(recorded), fake_cupy.asnumpy(a) * 3.0)
+    a[...] = 1.0
+    graph.launch()
+    np.testing.assert_array_equal(fake_cupy.asnumpy(recorded), np.full((2, 3), 3.0))
+
+
+def test_a_run_is_the_same_bit_for_bit():
+    """With dropout, normalisation, a learning rate that changes, and a last batch that is smaller."""
+    captured = both(fit)
+    (step,) = steps_of(captured)
+    assert step.reason is None
+    assert step.graphs == 2
+    launches = [recording.graph.launches for recording in step._recordings.values()]
+    assert launches == [3 * 4 - 1, 4 - 1]  # all steps but the first of each shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_pieces_of_a_step(dtype):
+    """Weights, a penalty, and a dtype."""
+
+    def run(trainer):
+        fit(trainer, sample_weight=np.linspace(0.5, 1.5, 50).astype(dtype))
+
+    from portnn.regularizers import ElasticNet
+
+    captured = both(run, regularizer=ElasticNet(0.01, 0.5), layers=(nn.LayerNorm(), nn.Sigmoid()))
+    assert steps_of(captured)[0].graphs == 2
+
+
+def test_numbers_that_were_baked_in_would_be_seen(monkeypatch):
+    monkeypatch.setattr(cupy_graph._Numbers, "among", lambda self, args: args)
+    captured, plain = make(layers=()), make(Plain(), layers=())
+    fit(captured)
+    fit(plain)
+    assert captured.history["loss"] != plain.history["loss"]
+
+
+def test_addresses_that_moved_would_be_seen(monkeypatch):
+    monkeypatch.setattr(cupy_graph._Recording, "moved", lambda self, leaves: False)
+    captured, plain = make(), make(Plain())
+    for trainer in (captured, plain):
+        fit(trainer)
+        trainer.network.params = tree.map(trainer.network.backend.copy, make().network.params)
+        with suppress(DivergenceError):
+            fit(trainer)
+    assert captured.history["loss"] != plain.history["loss"]
+
+
+def test_results_in_the_memory_of_a_graph_would_be_seen(monkeypatch):
+    captured, plain = make(), make(Plain())
+    monkeypatch.setattr(fake_cupy, "copy", lambda a: a)
+    for trainer in (captured, plain):
+        fit(trainer)
+    assert captured.history["loss"] != plain.history["loss"]
+
+
+def test_parameters_and_data_that_are_replaced():
+    def run(trainer):
+        fit(trainer)
+        kept = trainer.network.params
+        before = tree.map(trainer.network.backend.to_numpy, kept)
+        trainer.network.params = tree.map(lambda a: a * 0.5, kept)
+        trainer.fit(X[::-1].copy(), Y, epochs=3, batch_size=16)
+        # What was replaced was not written to any more.
+        tree.map(np.testing.assert_array_equal, before, tree.map(trainer.network.backend.to_numpy, kept))
+        trainer.fit(X, Y, epochs=3, batch_size=16)
+
+    captured = both(run)
+    assert steps_of(captured)[0].graphs == 2
+    assert steps_of(captured)[0].reason is None
+
+
+def test_batches_that_come_one_by_one():
+    def run(trainer):
+        for i in range(12):
+            trainer.partial_fit(X[i : i + 16], Y[i : i + 16])
+        trainer.fit_batches([(X[:20], Y[:20]), (X[20:40], Y[20:40]), (X[40:], Y[40:])], epochs=3)
+
+    captured = both(run)
+    assert steps_of(captured)[0].graphs == 3
+
+
+def test_the_best_epoch_is_restored():
+    def run(trainer):
+        trainer.callbacks = (EarlyStopping("val_loss", patience=1, restore_best=True),)
+        fit(trainer, epochs=30)
+        trainer.callbacks = ()
+        fit(trainer)
+
+    both(run, optimizer=optim.Momentum(lr=0.3))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optim.Accumulate(3, optim.Adam()),
+        optim.chain(optim.ClipByNorm(0.5), optim.WeightDecay(0.5, optim.Nesterov(lr=0.125))),
+        optim.RMSProp(),
+        optim.NAdam(),
+    ],
+    ids=["Accumulate", "chain", "RMSProp", "NAdam"],
+)
+def test_optimizers(optimizer):
+    captured = both(lambda trainer: fit(trainer, epochs=6), optimizer=optimizer)
+    assert all(step.reason is None and step.graphs for step in steps_of(captured))
+
+
+def test_steps_that_are_skipped():
+    def run(trainer):
+        x = X.astype(np.float32)
+        trainer.fit(x, Y, epochs=2, batch_size=10)
+        x[3] = 3e38  # its loss is not finite
+        trainer.fit(x, Y, epochs=3, batch_size=10)
+
+    captured = both(run, on_nonfinite="skip", layers=(), optimizer=optim.SGD(lr=1e-4))
+    assert captured.history["skipped"][-1] == 1
+    assert steps_of(captured)[0].graphs == 1
+
+
+def test_full_batch_methods():
+    captured = both(lambda trainer: fit(trainer, epochs=5), optimizer=optim.LBFGS(), layers=(nn.Tanh(),))
+    assert captured.history.records
+
+
+@dataclass(frozen=True)
+class OwnProduct(nn.Layer):
+    """Multiplies matrices by the operator, which CuPy cannot record."""
+
+    def init(self, rng, input_shape):
+        return {"w": rng.normal((input_shape[0], input_shape[0]))}, (), input_shape
+
+    def forward(self, params, state, x, *, train=False, rng=None):
+        def backward(dy, input_grad=True):
+            return dy @ params["w"].T, {"w": x.T @ dy}
+
+        return x @ params["w"], state, backward
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (OwnProduct(), "NotImplementedError: calling cuBLAS API during stream capture is currently unsupported"),
+        (nn.GaussianNoise(0.1), "BackendError: random numbers that the host draws cannot be recorded"),
+    ],
+    ids=["product", "noise"],
+)
+def test_what_cannot_be_recorded_is_computed_and_said(layer, reason, caplog):
+    captured = both(fit, layers=(nn.BatchNorm(), layer, nn.Dropout(0.2)))
+    (step,) = steps_of(captured)
+    assert step.reason == reason
+    assert step.graphs == 0
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == f"the training step is computed kernel by kernel, not as a CUDA graph: {reason}"
+
+
+def test_cublas_that_is_missing_or_wrong(monkeypatch, caplog):
+    def missing():
+        raise portnn.backend.BackendError("cuBLAS cannot be loaded: no such file")
+
+    monkeypatch.setattr(cupy_blas, "_load", missing)
+    assert steps_of(both(fit))[0].reason == "BackendError: cuBLAS cannot be loaded: no such file"
+
+    class Turned(fake_cupy.CublasImitation):
+        def cublasGemmEx(self, handle, turn_a, turn_b, *rest):
+            return super().cublasGemmEx(handle, turn_b, turn_a, *rest)
+
+    class Doubled(fake_cupy.CublasImitation):
+        def cublasGemmEx(self, *args):
+            args[6]._obj.value = 2.0
+            return super().cublasGemmEx(*args)
+
+    class Failing(fake_cupy.CublasImitation):
+        def cublasSetWorkspace_v2(self, handle, pointer, size):
+            return 7
+
+    for library, reason in (
+        (Failing, "cublasSetWorkspace_v2 of cuBLAS failed with status 7"),
+        (Turned, "cublasGemmEx of cuBLAS failed with status 7"),
+        (Doubled, "a product of cuBLAS, called directly, differs by"),
+    ):
+        monkeypatch.setattr(cupy_blas, "_load", library)
+        assert reason in steps_of(both(fit))[0].reason
+    assert len(caplog.records) == 4
+
+
+def test_a_failure_in_the_middle_changes_nothing(monkeypatch, caplog):
+    """The optimizer has updated half of the parameters when it fails; the plain step begins from the start."""
+    real, calls = cupy_graph._in_place, []
+
+    def failing(step, args):
+        calls.append(1)
+        real(step, args)
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(cupy_graph, "_in_place", failing)
+    captured = both(fit)
+    assert len(calls) == 1
+    assert steps_of(captured)[0].reason == "MemoryError: out of memory"
+
+
+def test_arrays_that_are_replaced_again_and_again(caplog):
+    def run(trainer):
+        for i in range(40):
+            trainer.network.params = tree.map(trainer.network.backend.copy, trainer.network.params)
+            trainer.partial_fit(X[i % 3 :][:16], Y[i % 3 :][:16])
+
+    captured = both(run)
+    assert steps_of(captured)[0].reason == "BackendError: its arrays are replaced again and again"
+
+
+def test_more_shapes_than_graphs(caplog):
+    def run(trainer):
+        for _ in range(3):
+            for size in range(10, 22):
+                trainer.partial_fit(X[:size], Y[:size])
+
+    captured = both(run)
+    (step,) = steps_of(captured)
+    assert step.graphs == 8
+    assert step.reason is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "a training step has met more than 8 shapes: further ones are computed kernel by kernel"
+    ]
+
+
+def test_results_that_lie_in_what_is_overwritten():
+    """Two arrays that change places, a view, and an old value as a result of its own."""
+    backend = fake_cupy.FakeCupyBackend()
+
+    def step(a, b, c, x, numbers):
+        return (
+            {"p": b["q"] + 0.0 * x, "same": a["same"]},
+            {"q": a["p"]},
+            {"turned": c["turned"].T},
+            a["p"],
+            b["q"] * numbers["k"],
+        )
+
+    def trees():
+        p, q, r, same = (backend.asarray(np.arange(9.0).reshape(3, 3) + k) for k in (0, 10, 20, 30))
+        return {"p": p, "same": same}, {"q": q}, {"turned": r}
+
+    captured, plain = trees(), trees()
+    compiled, x = backend.compile(step), backend.asarray(np.ones((3, 3)))
+    for k in range(5):
+        *captured, old, scaled = compiled(*captured, x, {"k": k})
+        *plain, plain_old, plain_scaled = step(*tree.map(backend.copy, tuple(plain)), x, {"k": k})
+        for actual, expected in zip((*captured, old, scaled), (*plain, plain_old, plain_scaled), strict=True):
+            tree.map(
+                lambda a, e: np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(e)), actual, expected
+            )
+    assert compiled.graphs == 1
+
+
+def test_arrays_given_up_twice(caplog):
+    backend = fake_cupy.FakeCupyBackend()
+    compiled = backend.compile(lambda a, b, c: (a + 1.0, b, c))
+    both = backend.asarray([1.0, 2.0])
+    assert [fake_cupy.asnumpy(a).tolist() for a in compiled(both, both[1:], ())[:2]] == [[2.0, 3.0], [2.0]]
+    assert compiled.reason == "BackendError: two of the arrays that the step may overwrite share memory"
+
+
+def test_steps_that_change_shapes_are_not_recorded(caplog):
+    backend = fake_cupy.FakeCupyBackend()
+    compiled = backend.compile(lambda a, b, c: (backend.xp.concat([a, a]), b, c))
+    assert compiled(backend.asarray([1.0]), (), ())[0].shape == (2,)
+    assert compiled.reason == "BackendError: the step changes the shape or type of what it is given"
+
+
+def test_data_are_not_kept_alive():
+    trainer = make()
+    backend = trainer.network.backend
+    x = backend.asarray(X)
+    trainer.fit(x, Y, epochs=3, batch_size=16)
+    before = sys.getrefcount(x)
+    trainer.fit(X, Y, epochs=3, batch_size=16)
+    assert sys.getrefcount(x) == before == 2
+
+
+# ---- products
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_every_layout(dtype, monkeypatch):
+    stream = fake_cupy.Stream(non_blocking=True)
+    library = []
+    monkeypatch.setattr(cupy_blas, "_load", lambda: library.append(fake_cupy.CublasImitation()) or library[-1])
+    with stream:
+        cublas = cupy_blas.Cublas(stream, tf32=False)
+        rng = np.random.default_rng(0)
+        for m, k, n in ((3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1), (7, 7, 7)):
+            a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+            wide = rng.normal(size=(m, k + 3)).astype(dtype)
+            lefts = [
+                a,
+                np.asfortranarray(a),
+                wide[:, :k],
+                np.repeat(a, 2, axis=0)[::2],
+                np.repeat(a, 2, axis=1)[:, ::2],
+            ]
+            rights = [b, np.asfortranarray(b), b[::-1], np.broadcast_to(b[:1], b.shape)]
+            for left in lefts:
+                for right in rights:
+                    given = [layout(fake_cupy.asarray(np.ascontiguousarray(h)), h) for h in (left, right)]
+                    stream.synchronize()
+                    expected = np.asarray(given[0]) @ np.asarray(given[1])
+                    made = cublas.matmul(*given)
+                    assert made.dtype == dtype
+                    np.testing.assert_allclose(fake_cupy.asnumpy(made), expected, rtol=1e-5, atol=1e-6)
+    assert library[0].products > 100
+    assert library[0].stream is stream
+    assert library[0].modes == [0]
+
+
+def layout(a, like):
+    """A device array in the layout of a host array."""
+    if like.ndim == 2 and like.flags.f_contiguous and not like.flags.c_contiguous:
+        return a.T.copy().T
+    if like.strides[0] < 0:
+        return a[::-1][::-1][::-1]
+    if like.base is not None and like.strides[0] > like.shape[1] * like.itemsize:
+        wide = fake_cupy.empty((a.shape[0], a.shape[1] + 3), a.dtype)
+        wide[:, : a.shape[1]] = a
+        return wide[:, : a.shape[1]]
+    return a
+
+
+def test_stacks_of_products_and_tf32():
+    stream = fake_cupy.Stream(non_blocking=True)
+    with stream:
+        cublas = cupy_blas.Cublas(stream, tf32=True)
+        assert cublas._library.modes == [3]
+        a, b = (
+            np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate([(2, 3, 4), (2, 4, 5)])
+        )
+        with cupy_blas.directly(cublas):
+            before = cublas._library.products
+            made = fake_cupy.asnumpy(cupy_blas.matmul(fake_cupy.asarray(a), fake_cupy.asarray(b)))
+            assert cublas._library.products == before + 2
+            empty = cupy_blas.matmul(fake_cupy.empty((0, 3), np.float32), fake_cupy.asarray(a[0]))
+            assert empty.shape == (0, 4)
+            mixed = cupy_blas.matmul(fake_cupy.asarray(a[0]), fake_cupy.asarray(b[0].astype(np.float64)))
+            assert mixed.dtype == np.float64
+        np.testing.assert_allclose(made, a @ b, rtol=1e-5)
+        assert cublas._library.products == before + 2
+    library = cublas._library
+    del cublas
+    assert library.destroyed == [77]

@@ -1,0 +1,82 @@
+"""Every CUDA source compiles, for every type and architecture, without a GPU: NVRTC needs none."""
+
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from portnn_backends import cupy_compile, cupy_updates
+
+REALS = [np.dtype("float32"), np.dtype("float64")]
+ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+
+#: What is to be chosen in each source: the least and the widest choice at least.
+CHOICES = {
+    "columns": [{}],
+    "images": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
+    "random": [{}],
+    "rows": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
+    "updates": [{"LEAVES": cupy_updates._LEAVES, "PIECE": cupy_updates._PIECE}],
+}
+
+
+def no_compiler():
+    """Why NVRTC cannot be used here; None if it can."""
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:  # cuda.pathfinder's DynamicLibNotFoundError is a RuntimeError
+        return f"CUDA's compiler NVRTC is not installed: {type(error).__name__}"
+    return None
+
+
+needs_compiler = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
+
+
+def compile_source(code, options, architecture):
+    """A device program; CompileException, with the lines, where there is none."""
+    from cupy.cuda.compiler import _NVRTCProgram  # compile_using_nvrtc asks the GPU for its architecture
+
+    program = _NVRTCProgram(code, "kernels.cu", method="cubin")
+    return program.compile((*options, "-ftz=true", f"-arch={architecture}"))[0]  # as CuPy does
+
+
+def test_every_source_is_compiled_here():
+    folder = files("portnn_backends").joinpath("cuda")
+    assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
+
+
+def check(subject, architecture, real):
+    for choice in CHOICES[subject]:
+        options = cupy_compile.compiler_options({"REAL": real} | choice)
+        assert compile_source(cupy_compile.source(subject), options, architecture).startswith(b"\x7fELF")
+
+
+@needs_compiler
+@pytest.mark.parametrize(("architecture", "real"), [("sm_75", REALS[0]), ("sm_100", REALS[1])], ids=str)
+@pytest.mark.parametrize("subject", sorted(CHOICES))
+def test_compiles(subject, architecture, real):
+    check(subject, architecture, real)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("subject", sorted(CHOICES))
+def test_compiles_for_every_architecture(subject, architecture, real):
+    check(subject, architecture, real)
+
+
+@needs_compiler
+def test_a_wrong_source_is_refused():
+    from cupy.cuda.compiler import CompileException
+
+    with pytest.raises(CompileException, match="undefined"):
+        compile_source("KERNEL f(float* x) { *x = 1; }", (), "sm_90")
+
+
+def test_arguments_fit():
+    """A kernel takes 4 KiB of arguments."""
+    numbers = max(len(kernel.function._keywords) for kernel in cupy_updates.KERNELS.values())
+    assert cupy_updates._TABLE.itemsize + numbers * cupy_compile._NUMBER.itemsize <= 4096

@@ -1,0 +1,108 @@
+"""compare_devices.py and gpu_check.py, as a person runs them where there is no GPU."""
+
+import json
+
+import pytest
+from lanes import STATUS
+from test_scripts import refused, script
+
+no_gpu = pytest.mark.skipif(STATUS["cupy"].usable, reason="this machine has a GPU")
+
+
+def test_compare_devices(tmp_path):
+    result, picture = tmp_path / "r.json", tmp_path / "p.png"
+    done = script(
+        *("scripts/compare_devices.py", "--data", "digits", "--devices", "cpu", "strict", "gpu", "--models", "small"),
+        *("--batch-sizes", "8..16", "--steps", "3", "--json", result, "--picture", picture),
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(result.read_text())
+    runs = report["runs"]
+    names = ["cpu", "strict"] + ([] if "gpu" in report["left_out"] else ["gpu"])
+    assert [(run["batch_size"], run["name"]) for run in runs] == [(size, name) for size in (8, 16) for name in names]
+    for run in runs:
+        assert run["loss_difference"] < 1e-6
+        assert len(run["losses"]) == 3
+        assert run["steps"] == 12
+        # 784-100-10 is 64-100-10 on the digits: 2 for the first layer, 3 for the second, 2 operations each.
+        assert run["operations"] == 2 * run["batch_size"] * (2 * 64 * 100 + 3 * 100 * 10)
+        assert run["samples_per_second"] == pytest.approx(1e6 * run["batch_size"] / run["step"])
+        assert run["epoch"] == pytest.approx(60_000 / run["samples_per_second"])
+        ceiling = report["devices"][run["name"]]["ceiling_gflops"]
+        assert run["of_ceiling"] == pytest.approx(run["operations"] / run["step"] / 1e3 / ceiling)
+        assert 0 < run["accuracy"] < 1
+    first, second = runs[0], runs[1]
+    assert (first["speed_up"], second["speed_up"]) == (1.0, pytest.approx(first["step"] / second["step"]))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    if not STATUS["cupy"].usable:
+        assert report["left_out"]["gpu"] == STATUS["cupy"].message
+        assert f"left out: gpu: {STATUS['cupy'].message}" in done.stdout
+
+
+def test_what_compare_devices_refuses(tmp_path):
+    def sentence(*arguments):
+        return refused(script("scripts/compare_devices.py", "--data", "digits", *arguments))
+
+    assert "a batch size is a number, or a range such as 32..8192, not '32..'" in sentence("--batch-sizes", "32..")
+    assert "the range 64..32 goes down" in sentence("--batch-sizes", "64..32")
+    assert "steps must be a positive int, not 0" in sentence("--steps", "0")
+    assert "there is no folder" in sentence("--json", tmp_path / "none" / "r.json")
+
+
+@no_gpu
+def test_without_a_device_there_is_nothing_to_compare():
+    done = script("scripts/compare_devices.py", "--data", "digits", "--devices", "gpu")
+    assert done.returncode == 2
+    assert done.stderr == f"error: gpu: {STATUS['cupy'].message}\n"
+
+
+@pytest.mark.slow
+def test_tf32_where_there_is_none():
+    done = script(
+        *("scripts/compare_devices.py", "--data", "digits", "--devices", "cpu", "--models", "small"),
+        *("--batch-sizes", "8", "--steps", "2", "--precision", "tf32"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NOTE: cpu computes in float32: backend numpy:cpu cannot multiply in TF32" in done.stdout
+
+
+@no_gpu
+def test_gpu_check_says_what_is_missing(tmp_path):
+    sentence = refused(script("scripts/gpu_check.py", "--json", tmp_path / "r.json"))
+    assert sentence == f"error: {STATUS['cupy'].message}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_every_check_holds_on_a_device_that_is_there(tmp_path):
+    if not STATUS["torch"].usable:
+        pytest.skip(STATUS["torch"].message)
+    result = tmp_path / "r.json"
+    done = script(
+        *("scripts/gpu_check.py", "--device", "torch", "--data", "digits", "--steps", "10", "--json", result),
+        *("--tests", "tests/test_kernels.py", "--models", "small", "--batch-sizes", "32"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n7 of 7 checks held on torch, cpu\n" in done.stdout
+    report = json.loads(result.read_text())
+    assert report["held"] is True
+    assert report["checks"]["tests"]["passed"] > 20
+    assert "erf" in report["checks"]["kernels"]["kernels"]
+    assert report["checks"]["compiled"]["difference"] == 0.0
+    assert report["checks"]["precision"]["float32"] < 1e-5
+    assert [run["name"] for run in report["checks"]["comparison"]["runs"]] == ["cpu", "torch"]
+
+
+@pytest.mark.slow
+def test_a_check_that_fails_is_told(tmp_path):
+    """No test is left to run, and there is no such batch size: the page says so, and goes on."""
+    result = tmp_path / "r.json"
+    done = script(
+        *("scripts/gpu_check.py", "--device", "strict", "--checks", "tests", "precision", "comparison"),
+        *("--tests", "tests/none.py", "--batch-sizes", "none", "--data", "digits", "--json", result),
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith(("held", "FAILED"))]
+    assert lines == [["FAILED", "tests"], ["held", "precision"], ["FAILED", "comparison"]]
+    assert "1 of 3 checks held on strict" in done.stdout
+    assert json.loads(result.read_text())["held"] is False
