@@ -87,16 +87,20 @@ class TorchBackend(Backend):
         return None if major >= 8 else f"its compute capability is {major}.{minor}, and TF32 came with 8.0 (Ampere)"
 
     def context(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.precision == "float32" else self._in_tf32()
+        return self._with_products() if self._device.type == "cuda" else nullcontext()
 
     @contextmanager
-    def _in_tf32(self) -> Iterator[None]:
-        before = self._torch.get_float32_matmul_precision()
-        self._torch.set_float32_matmul_precision("high")
+    def _with_products(self) -> Iterator[None]:
+        """Products of matrices and convolutions in our precision; left to itself, torch convolves in TF32."""
+        torch, cudnn, tf32 = self._torch, self._torch.backends.cudnn, self.precision == "tf32"
+        before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        cudnn.allow_tf32 = tf32
         try:
             yield
         finally:
-            self._torch.set_float32_matmul_precision(before)
+            torch.set_float32_matmul_precision(before[0])
+            cudnn.allow_tf32 = before[1]
 
     def describe(self) -> str:
         if self._device.type == "cuda":

@@ -134,8 +134,12 @@ class Comparison:
         )
 
     def peers(self) -> dict[str, str]:
-        """What trains the same networks where our devices are: peers by name, with the device to compare with."""
-        return {peer: device for device, found in self.devices.items() for peer in PEERS_AT[found["place"]]}
+        """What trains the same networks where our devices are: peers by name, each with a device to compare it with."""
+        found: dict[str, str] = {}
+        for device, about in self.devices.items():
+            for peer in PEERS_AT[about["place"]]:
+                found.setdefault(peer, device)
+        return found
 
     def measure(self, name: str, device: str, model: str, size: int, steps: int) -> None:
         """One run, of portnn or of a peer, next to those of the same model and batch size."""

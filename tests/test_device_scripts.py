@@ -9,6 +9,7 @@ from test_scripts import refused, script
 no_gpu = pytest.mark.skipif(STATUS["cupy"].usable, reason="this machine has a GPU")
 
 
+@pytest.mark.slow
 def test_compare_devices(tmp_path):
     result, picture = tmp_path / "r.json", tmp_path / "p.png"
     done = script(

@@ -103,6 +103,23 @@ def test_tf32_holds_inside_the_context(imitation, monkeypatch):
     assert step._recorder._cublas._library.modes == [3]
 
 
+@pytest.mark.parametrize(("precision", "set_to"), [("float32", ("highest", False)), ("tf32", ("high", True))])
+def test_the_precision_of_torch_on_cuda(precision, set_to):
+    if not STATUS["torch"].usable:
+        pytest.skip(STATUS["torch"].message)
+    import torch
+
+    def settings():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    backend = get_backend("torch")
+    backend._device = torch.device("cuda")
+    backend.precision, before = precision, settings()
+    with backend.context():
+        assert settings() == set_to
+    assert settings() == before
+
+
 # ---- memory
 
 
