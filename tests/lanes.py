@@ -17,7 +17,9 @@ from portnn_backends.numpy_backend import NumpyBackend
 
 from portnn.backend import Backend, available_backends, get_backend
 
-_EVERY = "numpy numpy-readonly strict:device1 strict:no_x64 torch jax jax-x64 cupy"
+#: The CuPy backend without a GPU: its kernels run on the CPU, where there is a compiler for them. Slow tests.
+_ON_HOST = "cupy-on-host"
+_EVERY = f"numpy numpy-readonly strict:device1 strict:no_x64 torch jax jax-x64 cupy {_ON_HOST}"
 #: All of them, or those that PORTNN_LANES names: other devices, too, such as "cupy:1" or "torch:cuda".
 NAMES = tuple(os.environ.get("PORTNN_LANES", _EVERY).split())
 WITHOUT_FLOAT64 = ("strict:no_x64", "jax")
@@ -27,14 +29,16 @@ def library_of(name: str) -> str:
     return name.partition(":")[0].partition("-")[0]
 
 
+def _is_usable(name: str) -> bool:
+    return bool(cupy_on_host.COMPILER) if name == _ON_HOST else STATUS[library_of(name)].usable
+
+
 STATUS = available_backends()
-_FOUND = tuple(name for name in NAMES if STATUS[library_of(name)].usable)
-#: The CuPy backend without a GPU: its kernels run on the CPU, where there is a compiler for them. Slow tests.
-_ON_HOST = ("cupy-on-host",) if cupy_on_host.COMPILER else ()
+_FOUND = tuple(name for name in NAMES if _is_usable(name))
 #: What the suite runs over; `test_backends` skips once, with the reason, for each library that is not usable.
-USABLE = tuple(name for name in _FOUND if name != "jax-x64") + _ON_HOST
+USABLE = tuple(name for name in _FOUND if name != "jax-x64")
 #: What the tests in float64 run over.
-USABLE64 = tuple(name for name in _FOUND if name not in WITHOUT_FLOAT64) + _ON_HOST
+USABLE64 = tuple(name for name in _FOUND if name not in WITHOUT_FLOAT64)
 
 
 class ReadOnlyNumpy(NumpyBackend):
