@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,14 +50,24 @@ class _InPlace:
         names = list(inspect.signature(loop.py_func).parameters)
 
         def call(arrays: list[Any], hyper: dict[str, Any]) -> None:
-            loop(*arrays, *(float(hyper[name]) for name in names[len(arrays) :]))
+            loop(*arrays, *[float(hyper[name]) for name in names[len(arrays) :]])
 
         return call
 
     def __call__(self, p: Any, g: Any, *slots: Any, **hyper: Any) -> Any:
-        arrays = [a.reshape(-1) for a in (p, g, *slots)]
-        share(lambda part: self._loop([a[part] for a in arrays], hyper), p.size, cost=p.size / 2)
-        return p, *slots
+        return self.many([(p, g, *slots)], **hyper)[0]
+
+    def many(self, leaves: Sequence[tuple[Any, ...]], **hyper: Any) -> list[tuple[Any, ...]]:
+        """The rule for several leaves: each core takes its part of all of them."""
+        rows = [[a.reshape(-1) for a in leaf] for leaf in leaves]
+        sizes = [row[0].size for row in rows]
+
+        def update(*parts: slice) -> None:
+            for row, part in zip(rows, parts, strict=True):
+                self._loop([a[part] for a in row], hyper)
+
+        share(update, *sizes, cost=sum(sizes) / 2)
+        return [(p, *slots) for p, _, *slots in leaves]
 
 
 def _by_pieces(rule: Any, arrays: list[Any], hyper: dict[str, Any]) -> None:
@@ -91,4 +102,9 @@ def _is_ours(array: Any) -> bool:
     return bool(array.flags.carray)
 
 
-KERNELS = {name: Kernel(_InPlace(name), dtypes=FLOATS, layout=_is_ours) for name in _RULES}
+def _kernel(name: str) -> Kernel:
+    rule = _InPlace(name)
+    return Kernel(rule, dtypes=FLOATS, layout=_is_ours, many=rule.many)
+
+
+KERNELS = {name: _kernel(name) for name in _RULES}

@@ -12,7 +12,7 @@ import pytest
 from portnn_backends import numpy_workspace
 from portnn_backends.numpy_workspace import Workspace, empty, share, workspace
 
-from portnn import Network, Trainer, losses, nn, optim
+from portnn import Network, Trainer, get_backend, kernels, losses, nn, optim
 from portnn.random import Stream
 
 FLOAT32 = np.dtype(np.float32)
@@ -226,3 +226,26 @@ def test_a_workspace_may_be_entered_again():
     with space, space:
         assert space.held
     assert not space.held
+
+
+RULES = {rule.rule.__name__: rule for name in optim.__all__ if hasattr(rule := getattr(optim, name), "slot_count")}
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_many_leaves_have_the_bits_of_one_after_the_other(rule):
+    assert len(RULES) == 12
+    optimizer, rng = RULES[rule](), np.random.default_rng(0)
+    hyper, shapes = vars(optimizer) | optimizer.hyper(3), [(500, 700), (), (0, 3), (7,)]
+    leaves = [
+        tuple(np.asarray(np.abs(rng.normal(size=shape)), np.float32) for _ in range(2 + optimizer.slot_count))
+        for shape in shapes
+    ]
+    copies = [tuple(a.copy() for a in leaf) for leaf in leaves]
+    one_by_one = [kernels.registry[rule](*leaf, **hyper) for leaf in copies]
+    with get_backend("cpu").context():
+        at_once = kernels.update_leaves(kernels.registry[rule], leaves, hyper)
+    for leaf, actual, expected in zip(leaves, at_once, one_by_one, strict=True):
+        assert actual[0] is leaf[0]
+        for a, b in zip(actual, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
