@@ -6,13 +6,13 @@ insertion: a library that rebuilds a tree, as JAX does, may change the latter.
 """
 
 import builtins
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from portnn._typing import Tree
 from portnn.errors import ShapeError
 
-__all__ = ["flatten", "leaves", "map", "map_unzip", "unflatten"]
+__all__ = ["flatten", "leaves", "map", "rebuild", "unflatten"]
 
 
 def map(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
@@ -80,18 +80,12 @@ def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-def map_unzip(function: Callable[..., tuple[Any, ...]], width: int, tree: Tree, *rest: Tree) -> tuple[Tree, ...]:
-    """Like `map`, for a function that returns ``width`` values a leaf: gives ``width`` trees.
+def rebuild(like: Tree, values: Iterable[Any]) -> Tree:
+    """A tree of the structure of ``like`` with these leaves, in the order of `leaves`.
 
-    >>> map_unzip(lambda a: (a, a * a), 2, {"w": 2, "b": (3,)})
-    ({'b': (3,), 'w': 2}, {'b': (9,), 'w': 4})
+    >>> rebuild({"w": 0, "b": (0, 0)}, [1, 2, 3])
+    {'b': (1, 2), 'w': 3}
     """
-    rows: list[tuple[Any, ...]] = []
-    map(lambda *values: rows.append(function(*values)), tree, *rest)
-    return tuple(_rebuild(tree, [row[i] for row in rows]) for i in range(width))
-
-
-def _rebuild(like: Tree, values: list[Any]) -> Tree:
     remaining = iter(values)
     return _map(lambda _: next(remaining), like, ())
 
@@ -143,4 +137,4 @@ def unflatten(like: Tree, flat: Mapping[str, Any]) -> Tree:
     for paths, word in ((expected.keys() - flat.keys(), "missing"), (flat.keys() - expected.keys(), "not expected")):
         if paths:
             raise ShapeError(f"{word} in the tree: {', '.join(sorted(paths))}")
-    return _rebuild(like, [flat[path] for path in expected])
+    return rebuild(like, [flat[path] for path in expected])

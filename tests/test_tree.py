@@ -45,8 +45,6 @@ def test_flatten_and_back():
         tree.unflatten(TREE, flat | {"9.w": 0})
 
 
-def test_map_unzip():
-    doubled, halved = tree.map_unzip(lambda a: (2 * a, a / 2), 2, TREE)
-    assert doubled == tree.map(lambda a: 2 * a, TREE)
-    assert halved == tree.map(lambda a: a / 2, TREE)
-    assert tree.map_unzip(lambda a: (a, a), 2, {}) == ({}, {})
+def test_rebuild():
+    assert tree.rebuild(TREE, tree.leaves(TREE)) == TREE
+    assert tree.rebuild({}, []) == {}

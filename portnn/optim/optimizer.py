@@ -126,6 +126,6 @@ class UpdateRule(Optimizer):
             leaves.append((p, g, *s))
 
         tree.map(collect, params, grads, *slots)
-        updated = iter(update_leaves(self.rule, leaves, vars(self) | hyper))
-        new_params, *new_slots = tree.map_unzip(lambda _: next(updated), 1 + self.slot_count, params)
+        updated = update_leaves(self.rule, leaves, vars(self) | hyper)
+        new_params, *new_slots = (tree.rebuild(params, [leaf[i] for leaf in updated]) for i in range(1 + len(slots)))
         return new_params, tuple(new_slots)
