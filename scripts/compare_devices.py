@@ -192,7 +192,8 @@ def line(row: dict[str, Any]) -> str:
     apart = row["loss_difference"]
     cells = [
         *(f"{row['step']:,.0f}", f"{row['epoch']:.2f}", f"{row['samples_per_second']:,.0f}", f"{row['speed_up']:.2f}"),
-        *(f"{row['gflops']:,.0f}", f"{row['of_ceiling']:.0%}", f"{row['accuracy']:.1%}"),
+        *(f"{row['gflops']:,.0f}", f"{row['of_ceiling']:.0%}"),
+        "-" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
         "-" if apart is None else f"{apart:.1e}",
     ]
     text = " ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True))
@@ -234,7 +235,9 @@ def main() -> None:
     sizes = batch_sizes(args.batch_sizes)
     check_writable(args.json)
     check_writable(args.picture)
-    job = Job("", args.models[0], 1, 1, args.data, args.data_dir, args.precision)
+    job = Job(
+        peer="", model="", batch_size=1, steps=1, data=args.data, data_dir=args.data_dir, precision=args.precision
+    )
     comparison = Comparison(job)
     for device in dict.fromkeys(args.devices):
         comparison.open(device)

@@ -62,7 +62,8 @@ def all_runs(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         for peer in args.peers or PEERS:
             size = args.batch_size or RECIPES[args.model].batch_size
             where = {"hidden": args.hidden, "data": args.data, "data_dir": args.data_dir}
-            job = Job(peer, args.model, size, args.steps, **where, cold_start=args.cold_start)
+            work = {"model": args.model, "batch_size": size, "steps": args.steps, "cold_start": args.cold_start}
+            job = Job(peer=peer, **work, **where)
             if i and peer not in runs:
                 continue
             try:

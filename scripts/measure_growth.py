@@ -51,7 +51,8 @@ def parameters(width: int) -> int:
 
 def measure(args: argparse.Namespace, width: int, batch: int) -> dict[str, Any]:
     steps = max(3, min(EXAMPLES // batch, EXAMPLES // width))
-    job = Job("portnn numpy", "mlp", batch, steps, hidden=[width, width], data=args.data, data_dir=args.data_dir)
+    where = {"data": args.data, "data_dir": args.data_dir}
+    job = Job(peer="portnn numpy", model="mlp", batch_size=batch, steps=steps, hidden=[width, width], **where)
     found = in_process(job)
     return {"step": found["step"] / 1e6, "memory": found["memory"]}
 

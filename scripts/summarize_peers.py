@@ -60,6 +60,18 @@ def table(reports: Sequence[dict[str, Any]], key: str, figure: Callable[[float],
     return lines
 
 
+def tables(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """All tables there are for some reports: time, memory, and the way to the accuracy aimed at."""
+    epochs = [report for report in reports if not report["config"]["cold_start"]]
+    starts = [report for report in reports if report["config"]["cold_start"]]
+    kinds: tuple[Any, ...] = (
+        (epochs, "epoch", lambda s: f"{s:.2f}", "s an epoch"),
+        (epochs, "memory", lambda m: f"{m:.0f}", "MiB"),
+        (starts, "seconds", lambda s: f"{s:.1f}", "s to 97 %"),
+    )
+    return ["\n".join(table(chosen, key, figure, title)) for chosen, key, figure, title in kinds if chosen]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -71,15 +83,7 @@ def main() -> None:
             reports.append(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise PortnnError(f"{path} cannot be read: {error}") from error
-    epochs = [report for report in reports if not report["config"]["cold_start"]]
-    starts = [report for report in reports if report["config"]["cold_start"]]
-    for chosen, key, figure, title in (
-        (epochs, "epoch", lambda s: f"{s:.2f}", "s an epoch"),
-        (epochs, "memory", lambda m: f"{m:.0f}", "MiB"),
-        (starts, "seconds", lambda s: f"{s:.1f}", "s to 97 %"),
-    ):
-        if chosen:
-            print("\n".join([*table(chosen, key, figure, title), ""]))
+    print("\n\n".join(tables(reports)))
 
 
 if __name__ == "__main__":

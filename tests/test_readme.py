@@ -1,5 +1,6 @@
 """Every Python example of the README runs as it stands there."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_there_are_lectures():
 
 def test_there_are_examples():
     assert len(EXAMPLES) == 6
+
+
+def test_the_figures_are_those_that_were_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from summarize_peers import tables
+
+    reports = [json.loads(path.read_text()) for path in sorted(ROOT.glob("benchmarks/peers_*.json"))]
+    assert len(reports) > 5
+    assert not any(report["environment"]["blas"]["pinned"] for report in reports)
+    for table in tables(reports):
+        assert table in README
 
 
 def test_the_tests_that_hold_promises_are_there():
