@@ -177,6 +177,7 @@ def test_jax_knows_its_arrays_inside_jit():
     assert seen == [(True, backend)]
 
 
+@pytest.mark.slow
 def test_jax_without_a_device():
     if not STATUS["jax"].usable:
         pytest.skip(STATUS["jax"].message)

@@ -191,6 +191,7 @@ def test_the_best_epoch_is_restored():
     both(run, optimizer=optim.Momentum(lr=0.3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -227,6 +227,7 @@ def test_slabs_change_nothing(typed):
         assert_close(end, ends[0], dtype)
 
 
+@pytest.mark.slow
 def test_compiled_loops_where_nothing_can_be_written():
     pytest.importorskip("numba")
     code = """

@@ -229,6 +229,7 @@ CURVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CURVES)
 def test_same_curve_as_on_the_cpu(backend, case):
     """From pictures in bytes, with dropout and batch normalisation, for 100 steps."""

@@ -40,6 +40,7 @@ def test_compare_devices(tmp_path):
         assert f"left out: gpu: {STATUS['cupy'].message}" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_compare_devices_refuses(tmp_path):
     def sentence(*arguments):
         return refused(script("scripts/compare_devices.py", "--data", "digits", *arguments))
@@ -50,6 +51,7 @@ def test_what_compare_devices_refuses(tmp_path):
     assert "there is no folder" in sentence("--json", tmp_path / "none" / "r.json")
 
 
+@pytest.mark.slow
 @no_gpu
 def test_without_a_device_there_is_nothing_to_compare():
     done = script("scripts/compare_devices.py", "--data", "digits", "--devices", "gpu")
@@ -67,6 +69,7 @@ def test_tf32_where_there_is_none():
     assert "NOTE: cpu computes in float32: backend numpy:cpu cannot multiply in TF32" in done.stdout
 
 
+@pytest.mark.slow
 @no_gpu
 def test_gpu_check_says_what_is_missing(tmp_path):
     sentence = refused(script("scripts/gpu_check.py", "--json", tmp_path / "r.json"))

@@ -249,6 +249,7 @@ def test_a_device_that_cannot_be_used_is_an_error():
         MLPClassifier(device="abacus").fit(IRIS, SPECIES)
 
 
+@pytest.mark.slow
 def test_grid_search_on_tensors():
     torch = pytest.importorskip("torch")
     x, y = torch.asarray(IRIS, dtype=torch.float32), torch.asarray(SPECIES)

@@ -94,12 +94,14 @@ def test_cold_start_ends_at_the_accuracy():
     assert refused(done).endswith("portnn numpy: no test accuracy of 97% in five epochs")
 
 
+@pytest.mark.slow
 def test_a_pinned_kernel_is_marked():
     done = script("scripts/compare_peers.py", "--model", "small", "--data", "digits", "--steps", "1", "--rounds", "1",
                   "--peers", "portnn numpy", OPENBLAS_CORETYPE="Haswell")  # fmt: skip
     assert "pinned by OPENBLAS_CORETYPE" in done.stdout.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_profile_step_accounts_for_the_whole_step(tmp_path):
     table = tmp_path / "p.json"
     done = script("scripts/profile_step.py", "--model", "small", "--data", "digits", "--steps", "5", "--json", table)

@@ -46,6 +46,7 @@ def titanic(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_titanic(titanic, tmp_path):
     done = script("scripts/train_titanic.py", "--data-dir", titanic, "--submission", tmp_path / "s.csv")
     assert (done.returncode, done.stderr) == (0, "")
