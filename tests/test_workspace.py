@@ -25,7 +25,8 @@ def blas_threads():
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    """As if BLAS had two threads, wherever the tests run."""
+    """As if BLAS had two threads, wherever the tests run; they are taken over only with Numba."""
+    pytest.importorskip("numba")
     take = numpy_workspace._take
     monkeypatch.setattr(numpy_workspace, "_take", lambda: max(2, take()))
 
@@ -102,6 +103,7 @@ def test_an_error_in_a_part_is_raised(where):
 
 
 def test_blas_gets_its_threads_back():
+    pytest.importorskip("numba")
     before = blas_threads()
     with workspace():
         share(lambda part: None, 2, cost=1e9)
