@@ -16,7 +16,6 @@ from lanes import USABLE, USABLE64, open_lane
 
 from portnn.backend import Backend
 
-
 #: Needs CuPy to be imported; those that use it ask for that first.
 collect_ignore = ["fake_cupy.py"]
 
