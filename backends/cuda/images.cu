@@ -39,6 +39,32 @@ __device__ PLACE index(PLACE image, int row, int column, int channel, int height
   return ((image * height + row) * width + column) * channels + channel;
 }
 
+// found(row, column, k) for each value of the window (i, j) that lies in the image: where, and as which of its values.
+template <class Found>
+__device__ void values_of_window(Axis rows, Axis columns, int i, int j, Found found) {
+  for (int u = 0; u < rows.kernel; u++) {
+    const int row = rows.place(i, u);
+    if (!rows.holds(row)) continue;
+    for (int v = 0; v < columns.kernel; v++) {
+      const int column = columns.place(j, v);
+      if (columns.holds(column)) found(row, column, u * columns.kernel + v);
+    }
+  }
+}
+
+// found(i, j, k) for each window that the value of the image at (row, column) is in: which, and as which of its values.
+template <class Found>
+__device__ void windows_of_value(Axis rows, Axis columns, int row, int column, Found found) {
+  for (int u = 0; u < rows.kernel; u++) {
+    const int i = rows.window(row, u);
+    if (i < 0) continue;
+    for (int v = 0; v < columns.kernel; v++) {
+      const int j = columns.window(column, v);
+      if (j >= 0) found(i, j, u * columns.kernel + v);
+    }
+  }
+}
+
 // windows, (n rows columns, kh kw c), of x
 KERNEL unfold(const REAL* x, Axis rows, Axis columns, int channels, Size size, REAL* windows) {
   EACH(PLACE, i, size) {
@@ -52,101 +78,71 @@ KERNEL unfold(const REAL* x, Axis rows, Axis columns, int channels, Size size, R
 
 // The adjoint of unfold: every value of x, of the given size, collects those of the windows.
 KERNEL fold(const REAL* windows, Axis rows, Axis columns, int channels, Size size, REAL* x) {
-  EACH(PLACE, i, size) {
-    const Pixel at(i, rows.size, columns.size, channels);
+  EACH(PLACE, n, size) {
+    const Pixel at(n, rows.size, columns.size, channels);
     REAL total = 0;
-    for (int u = 0; u < rows.kernel; u++) {
-      const int row = rows.window(at.row, u);
-      if (row < 0) continue;
-      for (int v = 0; v < columns.kernel; v++) {
-        const int column = columns.window(at.column, v);
-        if (column < 0) continue;
-        const PLACE window = (at.image * rows.count + row) * columns.count + column;
-        total += windows[((window * rows.kernel + u) * columns.kernel + v) * channels + at.channel];
-      }
-    }
-    x[i] = total;
+    windows_of_value(rows, columns, at.row, at.column, [&](int i, int j, int k) {
+      const PLACE window = (at.image * rows.count + i) * columns.count + j;
+      total += windows[(window * (rows.kernel * columns.kernel) + k) * channels + at.channel];
+    });
+    x[n] = total;
   }
 }
 
 // The largest value of each window, or NaN if there is one, and the number of its place in the window.
 KERNEL largest_values(const REAL* x, Axis rows, Axis columns, int channels, Size size, REAL* y, int* places) {
-  EACH(PLACE, i, size) {
-    const Pixel at(i, rows.count, columns.count, channels);
+  EACH(PLACE, n, size) {
+    const Pixel at(n, rows.count, columns.count, channels);
     REAL largest = 0;
-    int found = -1;
-    for (int u = 0; u < rows.kernel; u++) {
-      const int row = rows.place(at.row, u);
-      if (!rows.holds(row)) continue;
-      for (int v = 0; v < columns.kernel; v++) {
-        const int column = columns.place(at.column, v);
-        if (!columns.holds(column)) continue;
-        const REAL value = x[index(at.image, row, column, at.channel, rows.size, columns.size, channels)];
-        if (found < 0 || value > largest || value != value) {
-          largest = value;
-          found = u * columns.kernel + v;
-        }
+    int place = -1;
+    values_of_window(rows, columns, at.row, at.column, [&](int row, int column, int k) {
+      const REAL value = x[index(at.image, row, column, at.channel, rows.size, columns.size, channels)];
+      if (place < 0 || value > largest || value != value) {
+        largest = value;
+        place = k;
       }
-    }
-    y[i] = largest;
-    places[i] = found;
+    });
+    y[n] = largest;
+    places[n] = place;
   }
 }
 
 // Every value of an image collects the gradients of the windows of which it was the largest.
 KERNEL largest_slopes(
     const REAL* dy, const int* places, Axis rows, Axis columns, int channels, Size size, REAL* dx) {
-  EACH(PLACE, i, size) {
-    const Pixel at(i, rows.size, columns.size, channels);
+  EACH(PLACE, n, size) {
+    const Pixel at(n, rows.size, columns.size, channels);
     REAL total = 0;
-    for (int u = 0; u < rows.kernel; u++) {
-      const int row = rows.window(at.row, u);
-      if (row < 0) continue;
-      for (int v = 0; v < columns.kernel; v++) {
-        const int column = columns.window(at.column, v);
-        if (column < 0) continue;
-        const PLACE from = index(at.image, row, column, at.channel, rows.count, columns.count, channels);
-        if (places[from] == u * columns.kernel + v) total += dy[from];
-      }
-    }
-    dx[i] = total;
+    windows_of_value(rows, columns, at.row, at.column, [&](int i, int j, int k) {
+      const PLACE from = index(at.image, i, j, at.channel, rows.count, columns.count, channels);
+      if (places[from] == k) total += dy[from];
+    });
+    dx[n] = total;
   }
 }
 
 // The mean of each window; padding counts as 0.
 KERNEL mean_values(const REAL* x, Axis rows, Axis columns, int channels, Size size, REAL* y) {
   const REAL share = (REAL)1 / (rows.kernel * columns.kernel);
-  EACH(PLACE, i, size) {
-    const Pixel at(i, rows.count, columns.count, channels);
+  EACH(PLACE, n, size) {
+    const Pixel at(n, rows.count, columns.count, channels);
     REAL total = 0;
-    for (int u = 0; u < rows.kernel; u++) {
-      const int row = rows.place(at.row, u);
-      if (!rows.holds(row)) continue;
-      for (int v = 0; v < columns.kernel; v++) {
-        const int column = columns.place(at.column, v);
-        if (!columns.holds(column)) continue;
-        total += x[index(at.image, row, column, at.channel, rows.size, columns.size, channels)];
-      }
-    }
-    y[i] = total * share;
+    values_of_window(rows, columns, at.row, at.column, [&](int row, int column, int) {
+      total += x[index(at.image, row, column, at.channel, rows.size, columns.size, channels)];
+    });
+    y[n] = total * share;
   }
 }
 
 // The gradient of mean_values.
 KERNEL mean_slopes(const REAL* dy, Axis rows, Axis columns, int channels, Size size, REAL* dx) {
   const REAL share = (REAL)1 / (rows.kernel * columns.kernel);
-  EACH(PLACE, i, size) {
-    const Pixel at(i, rows.size, columns.size, channels);
+  EACH(PLACE, n, size) {
+    const Pixel at(n, rows.size, columns.size, channels);
     REAL total = 0;
-    for (int u = 0; u < rows.kernel; u++) {
-      const int row = rows.window(at.row, u);
-      if (row < 0) continue;
-      for (int v = 0; v < columns.kernel; v++) {
-        const int column = columns.window(at.column, v);
-        if (column < 0) continue;
-        total += dy[index(at.image, row, column, at.channel, rows.count, columns.count, channels)];
-      }
-    }
-    dx[i] = total * share;
+    windows_of_value(rows, columns, at.row, at.column, [&](int i, int j, int) {
+      total += dy[index(at.image, i, j, at.channel, rows.count, columns.count, channels)];
+    });
+    dx[n] = total * share;
   }
 }
