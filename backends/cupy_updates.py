@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from portnn.kernels import Kernel, registry
-
 from .cupy_compile import FLOATS, THREADS, kernel, number
+from .update_rules import InPlaceRule, rule_kernels
 
 __all__ = ["KERNELS"]
-
-_RULES = (
-    *("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "centred_rmsprop"),
-    *("adam", "amsgrad", "adamax", "adamw", "nadam"),
-)
 
 #: Leaves of a launch: their table and the hyper-parameters must fit into the 4 KiB of a kernel's arguments.
 _LEAVES = 64
@@ -41,15 +34,8 @@ _TABLE = np.dtype(
 )
 
 
-class _InPlace:
+class _Rule(InPlaceRule):
     """The kernel of a rule's name, for one leaf or for several."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(registry[self.__name__].portable)
 
     @functools.cached_property
     def _keywords(self) -> list[str]:
@@ -57,10 +43,7 @@ class _InPlace:
         parameters = self.__signature__.parameters.values()
         return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
-    def __call__(self, p: Any, g: Any, *slots: Any, **hyper: Any) -> Any:
-        return self.many([(p, g, *slots)], **hyper)[0]
-
-    def many(self, leaves: Sequence[tuple[Any, ...]], **hyper: Any) -> list[tuple[Any, ...]]:
+    def update(self, leaves: Sequence[tuple[Any, ...]], hyper: Mapping[str, Any]) -> None:
         numbers = [number(hyper[name]) for name in self._keywords]
         for real in dict.fromkeys(leaf[0].dtype for leaf in leaves):
             update = kernel("updates", self.__name__, REAL=real, LEAVES=_LEAVES, PIECE=_PIECE)
@@ -68,7 +51,6 @@ class _InPlace:
             for start in range(0, len(alike), _LEAVES):
                 blocks, table = _table(alike[start : start + _LEAVES])
                 update((blocks,), (THREADS,), (table, *numbers))
-        return [(p, *slots) for p, _, *slots in leaves]
 
 
 def _table(leaves: Sequence[tuple[Any, ...]]) -> tuple[int, Any]:
@@ -90,9 +72,4 @@ def _is_ours(array: Any) -> bool:
     return bool(array.flags.c_contiguous)
 
 
-def _twin(name: str) -> Kernel:
-    rule = _InPlace(name)
-    return Kernel(rule, dtypes=FLOATS, layout=_is_ours, many=rule.many)
-
-
-KERNELS = {name: _twin(name) for name in _RULES}
+KERNELS = rule_kernels(_Rule, FLOATS, _is_ours)

@@ -8,37 +8,26 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from portnn.kernels import Kernel, registry
+from portnn.kernels import registry
 
 from .numba_compile import loops
 from .numpy_rows import FLOATS
 from .numpy_workspace import share
+from .update_rules import InPlaceRule, rule_kernels
 
 __all__ = ["KERNELS"]
-
-_RULES = (
-    *("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "centred_rmsprop"),
-    *("adam", "amsgrad", "adamax", "adamw", "nadam"),
-)
 
 #: Elements of a piece: small enough for the cache, large enough to hide the calls.
 _PIECE = 2**15
 
 
-class _InPlace:
+class _Rule(InPlaceRule):
     """The portable rule of a name, or the loop that Numba made of it, on flat views of the arrays."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(registry[self.__name__].portable)
 
     @functools.cached_property
     def _loop(self) -> Any:
@@ -49,35 +38,31 @@ class _InPlace:
         loop = getattr(compiled, self.__name__)
         names = list(inspect.signature(loop.py_func).parameters)
 
-        def call(arrays: list[Any], hyper: dict[str, Any]) -> None:
+        def call(arrays: list[Any], hyper: Mapping[str, Any]) -> None:
             loop(*arrays, *[float(hyper[name]) for name in names[len(arrays) :]])
 
         return call
 
-    def __call__(self, p: Any, g: Any, *slots: Any, **hyper: Any) -> Any:
-        return self.many([(p, g, *slots)], **hyper)[0]
-
-    def many(self, leaves: Sequence[tuple[Any, ...]], **hyper: Any) -> list[tuple[Any, ...]]:
-        """The rule for several leaves: each core takes its part of all of them."""
+    def update(self, leaves: Sequence[tuple[Any, ...]], hyper: Mapping[str, Any]) -> None:
+        """Each core takes its part of all leaves."""
         rows = [[a.reshape(-1) for a in leaf] for leaf in leaves]
         sizes = [row[0].size for row in rows]
 
-        def update(*parts: slice) -> None:
+        def work(*parts: slice) -> None:
             for row, part in zip(rows, parts, strict=True):
                 self._loop([a[part] for a in row], hyper)
 
-        share(update, *sizes, cost=sum(sizes) / 2)
-        return [(p, *slots) for p, _, *slots in leaves]
+        share(work, *sizes, cost=sum(sizes) / 2)
 
 
-def _by_pieces(rule: Any, arrays: list[Any], hyper: dict[str, Any]) -> None:
+def _by_pieces(rule: Any, arrays: list[Any], hyper: Mapping[str, Any]) -> None:
     for start in range(0, arrays[0].size, _PIECE):
         p, g, *slots = (a[start : start + _PIECE] for a in arrays)
         for old, new in zip((p, *slots), rule(p, g, *slots, **hyper), strict=True):
             old[...] = new
 
 
-def _adam(arrays: list[Any], hyper: dict[str, Any]) -> None:
+def _adam(arrays: list[Any], hyper: Mapping[str, Any]) -> None:
     """The rule ``adam``, the one that is used most, piece by piece with one temporary array: 0.6 of the time."""
     beta1, beta2, eps, bias2 = (float(hyper[name]) for name in ("beta1", "beta2", "eps", "bias2"))
     rate, some = float(hyper["lr"]) / float(hyper["bias1"]), np.empty_like(arrays[0][:_PIECE])
@@ -102,9 +87,4 @@ def _is_ours(array: Any) -> bool:
     return bool(array.flags.carray)
 
 
-def _kernel(name: str) -> Kernel:
-    rule = _InPlace(name)
-    return Kernel(rule, dtypes=FLOATS, layout=_is_ours, many=rule.many)
-
-
-KERNELS = {name: _kernel(name) for name in _RULES}
+KERNELS = rule_kernels(_Rule, FLOATS, _is_ours)
