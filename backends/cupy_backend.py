@@ -19,13 +19,11 @@ from portnn.kernels import Kernel
 from portnn.random import Stream
 
 from .cupy_random import philox_uniform
+from .tf32 import lack_of_tf32
 
 # cudaError_t, in CUDA's driver_types.h
 _INSUFFICIENT_DRIVER = 35
 _NO_DEVICE = 100
-
-# cublasMath_t, in cublas_api.h
-_TF32_MATH = 3
 
 # DLDeviceType, in dlpack.h
 _DLPACK_CUDA = 2
@@ -115,10 +113,7 @@ class CupyBackend(Backend):
         return CapturedStep(step, self.precision == "tf32")
 
     def without_tf32(self) -> str | None:
-        capability = int(self._device.compute_capability)
-        if capability >= 80:
-            return None
-        return f"its compute capability is {capability / 10}, and TF32 came with 8.0 (Ampere)"
+        return lack_of_tf32(int(self._device.compute_capability) / 10)
 
     def context(self) -> AbstractContextManager[Any]:
         # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.
@@ -129,10 +124,12 @@ class CupyBackend(Backend):
     def _in_tf32(self, device: Any) -> Iterator[None]:
         from cupy_backends.cuda.libs import cublas
 
+        from .cupy_blas import TF32_MATH
+
         with device:
             handle = self._cupy.cuda.get_cublas_handle()
             before = cublas.getMathMode(handle)
-            cublas.setMathMode(handle, _TF32_MATH)
+            cublas.setMathMode(handle, TF32_MATH)
             try:
                 yield
             finally:

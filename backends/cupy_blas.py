@@ -29,7 +29,7 @@ __all__ = ["KERNELS", "Cublas", "directly", "matmul"]
 #: By dtype: cudaDataType, cublasComputeType_t (library_types.h, cublas_api.h), and the type of scalars.
 _TYPES = {"float32": (0, 68, ctypes.c_float), "float64": (1, 70, ctypes.c_double)}
 _DEFAULT_ALGORITHM = -1
-_DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t
+_DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t, in cublas_api.h
 
 #: What NVIDIA advises for its largest devices, in bytes.
 _WORKSPACE = 32 * 2**20

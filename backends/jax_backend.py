@@ -12,6 +12,8 @@ from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
+from .tf32 import lack_of_tf32
+
 
 class JaxBackend(Backend):
     """Arrays of JAX. float64 and int64 exist only where the user turned ``jax_enable_x64`` on."""
@@ -111,8 +113,7 @@ class JaxBackend(Backend):
     def without_tf32(self) -> str | None:
         if self._device.platform != "gpu":
             return super().without_tf32()
-        capability = float(getattr(self._device, "compute_capability", "0"))
-        return None if capability >= 8 else f"its compute capability is {capability}, and TF32 came with 8.0 (Ampere)"
+        return lack_of_tf32(float(getattr(self._device, "compute_capability", "0")))
 
     def context(self) -> AbstractContextManager[Any]:
         # Left to itself, JAX takes TF32 where there is any.

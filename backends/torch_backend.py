@@ -12,6 +12,8 @@ from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
+from .tf32 import lack_of_tf32
+
 
 class TorchBackend(Backend):
     """Tensors of torch. They never require gradients: portnn brings its own."""
@@ -84,7 +86,7 @@ class TorchBackend(Backend):
         if self._device.type != "cuda" or self._torch.version.cuda is None:
             return super().without_tf32()
         major, minor = self._torch.cuda.get_device_capability(self._device)
-        return None if major >= 8 else f"its compute capability is {major}.{minor}, and TF32 came with 8.0 (Ampere)"
+        return lack_of_tf32(float(f"{major}.{minor}"))
 
     def context(self) -> AbstractContextManager[Any]:
         return self._with_products() if self._device.type == "cuda" else nullcontext()
