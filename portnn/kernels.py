@@ -4,7 +4,8 @@ A function decorated with `differentiable` or `update_rule` is written once agai
 backend may offer a twin under the same name: another implementation with the same signature and the same results
 to rounding. A call goes to the twin if the arrays belong to that backend and the twin's guard accepts them, and to
 the portable form otherwise. The twin replaces the whole pair (y, backward), so what is kept for the backward
-pass stays private to each form.
+pass stays private to each form. Whichever form runs, the dispatcher holds callers to the shapes that the function
+states (`portnn.shapes`), and its backward to the shape of ``y``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast
 from portnn._typing import Array, DType
 from portnn.backend import backend_class_of
 from portnn.errors import KernelError
+from portnn.shapes import Shapes, by_position, checked_pullback, with_shapes
 
 __all__ = [
     "Dispatched",
@@ -63,30 +65,37 @@ class Kernel:
     layout: Callable[[Array], bool] | None = None
     many: Callable[..., list[tuple[Any, ...]]] | None = None
 
-    def accepts(self, args: tuple[Any, ...]) -> bool:
-        """Whether the twin takes these positional arguments."""
-        first, kind, dtypes, layout = args[0], type(args[0]), self.dtypes, self.layout
+    def accepts(self, arrays: tuple[Any, ...]) -> bool:
+        """Whether the twin takes these arrays."""
+        first, kind, dtypes, layout = arrays[0], type(arrays[0]), self.dtypes, self.layout
         if self.ndims and first.ndim not in self.ndims:
             return False
-        if dtypes:
-            dtype = first.dtype
-            if dtype not in dtypes:
-                return False
-            for a in args:
-                if type(a) is kind and a.dtype != dtype:
+        if dtypes and first.dtype not in dtypes:
+            return False
+        if dtypes or layout is not None:
+            for a in arrays:
+                if type(a) is not kind and backend_class_of(type(a)) is not backend_class_of(kind):
                     return False
-        if layout is not None:
-            for a in args:
-                if type(a) is kind and not layout(a):
+                if (dtypes and a.dtype != first.dtype) or (layout is not None and not layout(a)):
                     return False
         return True
 
 
 class Dispatched(Protocol, Generic[P, R]):
-    """A function that may have twins. ``portable`` is its portable form, always reachable."""
+    """A function that may have twins.
+
+    Attributes
+    ----------
+    portable : callable
+        Its portable form, always reachable; it checks nothing.
+    kind : {"differentiable", "array_function", "update_rule"}
+    shapes : Shapes
+        What it states of its arrays.
+    """
 
     portable: Callable[..., Any]
     kind: str
+    shapes: Shapes
     __name__: str
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -99,43 +108,64 @@ _twins_on: ContextVar[bool] = ContextVar("portnn_twins_on", default=True)
 registry: Mapping[str, Dispatched[..., Any]] = MappingProxyType(_registry)
 
 
-def differentiable(function: Callable[P, R]) -> Dispatched[P, R]:
-    """Register a portable function that returns ``(y, backward)``; its first argument is an array."""
-    return _register(function, "differentiable")
+def differentiable(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]:
+    """Register a portable function that returns ``(y, backward)``; its first arguments are arrays.
+
+    ``shapes`` states those of the arrays and of ``y``: see `portnn.shapes`.
+    """
+    return functools.partial(_register, shapes=shapes, kind="differentiable")
 
 
-def array_function(function: Callable[P, R]) -> Dispatched[P, R]:
-    """Register a portable function of arrays that is not differentiated; its first argument is an array."""
-    return _register(function, "array_function")
+def array_function(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]:
+    """Register a portable function of arrays that is not differentiated; ``shapes`` as of `differentiable`."""
+    return functools.partial(_register, shapes=shapes, kind="array_function")
 
 
 def update_rule(function: Callable[P, R]) -> Dispatched[P, R]:
     """Register the portable mathematics of an optimizer for one leaf: ``(p, g, *slots, **hyper) -> (p, *slots)``.
 
-    The portable form is pure. The caller gives ``p`` and the slots up, so a twin may write into them; never into
-    the gradient ``g``.
+    All of them have one shape. The portable form is pure. The caller gives ``p`` and the slots up, so a twin may write
+    into them; never into the gradient ``g``.
     """
-    return _register(function, "update_rule")
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    arrays = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return _register(function, ", ".join(["..."] * arrays) + " -> ...", "update_rule")
 
 
 def _register(
-    function: Callable[P, R], kind: Literal["differentiable", "array_function", "update_rule"]
+    function: Callable[P, R], shapes: str, kind: Literal["differentiable", "array_function", "update_rule"]
 ) -> Dispatched[P, R]:
     name = function.__name__
     if name in _registry:
         raise KernelError(f"a portable function called {name!r} is registered already")
+    stated = Shapes(shapes, function)
+    check, names, count, has_backward = stated.check, stated.names, len(stated.names), kind == "differentiable"
 
     @functools.wraps(function)
     def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
-        array_type: Any = type(args[0]) if args else None
-        kernel = _twin(name, array_type) if args else None
-        if kernel is not None and _twins_on.get() and kernel.accepts(args):
-            return cast(R, kernel.function(*args, **kwargs))
-        return function(*args, **kwargs)
+        if len(args) < count:
+            args, kwargs = cast(Any, by_position(names, args, kwargs))
+            if len(args) < count:
+                return function(*args, **kwargs)  # Python says what is missing
+        arrays: Any = args[:count]
+        check(arrays)
+        array_type: Any = type(arrays[0])
+        kernel = _twin(name, array_type)
+        if kernel is not None and _twins_on.get() and kernel.accepts(arrays):
+            made = kernel.function(*args, **kwargs)
+        else:
+            kernel, made = None, function(*args, **kwargs)
+        if not has_backward:
+            return cast(R, made)
+        y, backward = cast(Any, made)
+        # A twin reads dy as what y is.
+        return cast(R, (y, checked_pullback(y, backward, name, cast=kernel is not None)))
 
     dispatched = cast(Dispatched[P, R], dispatch)
     dispatched.portable = function
     dispatched.kind = kind
+    dispatched.shapes = stated
+    dispatch.__doc__ = with_shapes(function.__doc__, stated)
     _registry[name] = dispatched
     return dispatched
 
@@ -156,6 +186,8 @@ def update_leaves(
     array_type: Any = type(leaves[0][0]) if leaves else None
     kernel = _twin(rule.__name__, array_type) if leaves and _registry.get(rule.__name__) is rule else None
     if kernel is not None and kernel.many and _twins_on.get() and all(kernel.accepts(leaf) for leaf in leaves):
+        for leaf in leaves:
+            cast(Any, rule).shapes.check(leaf)
         return kernel.many(leaves, **hyper)
     return [rule(*leaf, **hyper) for leaf in leaves]
 

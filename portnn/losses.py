@@ -79,6 +79,9 @@ class Loss(ABC):
             share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
 
         def backward(dloss: float | Array = 1.0) -> Array:
+            shape = getattr(dloss, "shape", ())
+            if shape != ():
+                raise ShapeError(f"dloss is one number, as the loss is, not of shape {tuple(shape)}")
             return pullback(share * dloss)
 
         return (xp.sum(values) * each if weight is None else _weighted_sum(share, values)), backward
@@ -97,7 +100,15 @@ class Loss(ABC):
         """Loss, pullback and weight of each example; None if all weigh the same."""
         fields = {name: value for name, value in vars(self).items() if name != "class_weight"}
         values, pullback = self.function(prediction, target, **fields)
+        self._check_by_example("loss", values, prediction)
+        if sample_weight is not None:
+            self._check_by_example("sample_weight", sample_weight, prediction)
         return values, pullback, self._weight(prediction, target, sample_weight)
+
+    def _check_by_example(self, what: str, given: Array, prediction: Array) -> None:
+        if given.shape != prediction.shape[:1]:
+            n = tuple(prediction.shape[:1])
+            raise ShapeError(f"{type(self).__name__}'s {what} is one number an example, {n}, not {tuple(given.shape)}")
 
     def _weight(self, prediction: Array, target: Array, sample_weight: Array | None) -> Array | None:
         """The weight of each example, shape (n,); None if all weigh the same."""

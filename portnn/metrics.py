@@ -4,10 +4,12 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array
 from portnn.errors import ShapeError
+from portnn.shapes import shaped
 
 __all__ = ["accuracy", "binary_accuracy"]
 
 
+@shaped("n k, n | n k -> ")
 def accuracy(prediction: Array, target: Array) -> Array:
     """Share of the examples whose largest score is at the right class.
 
@@ -33,7 +35,7 @@ def accuracy(prediction: Array, target: Array) -> Array:
     >>> accuracy(np.asarray([[2., 1.], [0., 3.], [5., 4.]]), np.asarray([0, 1, 1])).round(3)
     np.float64(0.667)
     """
-    if prediction.ndim != 2 or prediction.shape[1] < 2:
+    if prediction.shape[1] < 2:
         raise ShapeError(
             f"accuracy compares the scores of two or more classes, shape (n, k), not {tuple(prediction.shape)}; "
             "for one output, take binary_accuracy"
@@ -44,6 +46,7 @@ def accuracy(prediction: Array, target: Array) -> Array:
     return xp.mean(xp.astype(chosen == right, prediction.dtype))
 
 
+@shaped("n ..., n ... -> ")
 def binary_accuracy(prediction: Array, target: Array) -> Array:
     """Share of the outputs on the right side: ``prediction > 0``, as for logits, where ``target > 0.5``.
 

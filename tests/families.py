@@ -27,6 +27,8 @@ class FunctionCase:
     fixed: Callable[[Rng, int], tuple[Any, ...]] = lambda rng, n: ()
     #: Which of the arguments have the batch as their first axis.
     batched: tuple[bool, ...] = (True,)
+    #: Whether those that follow have the batch as their first axis.
+    fixed_batched: bool = True
     #: Whether each example has a result of its own.
     by_example: bool = True
     #: Keywords of every call.
@@ -106,6 +108,13 @@ FUNCTIONS = {
         lambda rng, n: (rng.normal(2.0, 3.0, size=(n, 2, 4)), rng.normal(size=4), rng.normal(size=4)),
         batched=(True, False, False),
         by_example=False,
+    ),
+    "batch_norm_inference": FunctionCase(
+        functional.batch_norm_inference,
+        lambda rng, n: (rng.normal(2.0, 3.0, size=(n, 2, 4)), rng.normal(size=4), rng.normal(size=4)),
+        lambda rng, n: (rng.normal(size=4), rng.uniform(0.5, 2.0, size=4)),
+        batched=(True, False, False),
+        fixed_batched=False,
     ),
     "layer_norm": FunctionCase(
         functional.layer_norm,

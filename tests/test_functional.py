@@ -78,7 +78,7 @@ def test_batch_equals_one_by_one(case, backend64):
     whole = get(backend64, case.call(*args, *fixed)[0])
     for i in range(3):
         row = tuple(a[i : i + 1, ...] if b else a for a, b in zip(args, case.batched, strict=True))
-        y, _ = case.call(*row, *(f[i : i + 1, ...] for f in fixed))
+        y, _ = case.call(*row, *(f[i : i + 1, ...] if case.fixed_batched else f for f in fixed))
         assert_close(get(backend64, y), whole[i : i + 1], "float64")
 
 

@@ -3,6 +3,9 @@
 ``y, backward = f(x, ...)`` and then ``dx, ... = backward(dy)``, where ``dy`` is the gradient of some scalar with
 respect to ``y``. What backward needs is captured by the closure, so nothing is stored anywhere; it may be called
 more than once, and never changes what it captured or was given.
+
+Each function states the shapes of its arrays (``affine.shapes``, and in its docstring), and raises ShapeError for
+others, also for a ``dy`` that has not the shape of ``y``: nothing broadcasts by accident. See `portnn.shapes`.
 """
 
 from portnn.functional.activations import (
@@ -37,7 +40,7 @@ from portnn.functional.losses import (
     softmax_cross_entropy,
     squared_error,
 )
-from portnn.functional.normalization import batch_norm, channel_moments, layer_norm
+from portnn.functional.normalization import batch_norm, batch_norm_inference, channel_moments, layer_norm
 from portnn.functional.pooling import average_pool2d, global_average_pool, max_pool2d
 from portnn.functional.rows import as_float, take_rows
 from portnn.functional.shapes import channels_last, flatten, pad, reshape
@@ -49,6 +52,7 @@ __all__ = [
     "as_float",
     "average_pool2d",
     "batch_norm",
+    "batch_norm_inference",
     "channel_moments",
     "channels_last",
     "conv2d",

@@ -36,7 +36,7 @@ _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def identity(x: Array) -> tuple[Array, Backward]:
     """``y = x``, for x of any shape; the activation of a linear output."""
 
@@ -46,7 +46,7 @@ def identity(x: Array) -> tuple[Array, Backward]:
     return x, backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def step(x: Array) -> tuple[Array, Backward]:
     """``y = 1`` where ``x > 0``, else 0: the activation of the perceptron, for x of any shape.
 
@@ -65,7 +65,7 @@ def step(x: Array) -> tuple[Array, Backward]:
     return xp.astype(x > 0, x.dtype), backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def relu(x: Array) -> tuple[Array, Backward]:
     """The rectifier ``y = max(x, 0)``, for x of any shape.
 
@@ -85,7 +85,7 @@ def relu(x: Array) -> tuple[Array, Backward]:
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def leaky_relu(x: Array, slope: float = 0.1) -> tuple[Array, Backward]:
     """``y = x`` where ``x > 0``, else ``slope x``, for x of any shape (Maas et al. 2013).
 
@@ -102,7 +102,7 @@ def leaky_relu(x: Array, slope: float = 0.1) -> tuple[Array, Backward]:
     return xp.where(x > 0, x, slope * x), backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Backward]:
     """``y = x`` where ``x > 0``, else ``alpha (exp(x) - 1)``, for x of any shape (Clevert et al. 2016)."""
     xp = array_namespace(x)
@@ -114,7 +114,7 @@ def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Backward]:
     return xp.where(x > 0, x, negative), backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def selu(x: Array) -> tuple[Array, Backward]:
     """``scale * elu(x, alpha)`` with the constants that keep mean 0 and variance 1 (Klambauer et al. 2017)."""
     y, pullback = elu(x, _SELU_ALPHA)
@@ -125,7 +125,7 @@ def selu(x: Array) -> tuple[Array, Backward]:
     return _SELU_SCALE * y, backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def sigmoid(x: Array) -> tuple[Array, Backward]:
     """The logistic function ``y = 1 / (1 + exp(-x))``, for x of any shape; ``dx = dy y (1 - y)``.
 
@@ -146,7 +146,7 @@ def sigmoid(x: Array) -> tuple[Array, Backward]:
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def hard_sigmoid(x: Array) -> tuple[Array, Backward]:
     """``y = x / 6 + 1/2``, held within 0 and 1, for x of any shape (Howard et al. 2019)."""
     xp = array_namespace(x)
@@ -158,7 +158,7 @@ def hard_sigmoid(x: Array) -> tuple[Array, Backward]:
     return xp.where(x <= -3, 0.0, xp.where(x >= 3, 1.0, x / 6.0 + 0.5)), backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def tanh(x: Array) -> tuple[Array, Backward]:
     """The hyperbolic tangent, for x of any shape; ``dx = dy (1 - y^2)``.
 
@@ -176,7 +176,7 @@ def tanh(x: Array) -> tuple[Array, Backward]:
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def softplus(x: Array) -> tuple[Array, Backward]:
     """``y = log(1 + exp(x))``, for x of any shape, as ``max(x, 0) + log(1 + exp(-|x|))``; ``dx = dy sigmoid(x)``.
 
@@ -194,19 +194,19 @@ def softplus(x: Array) -> tuple[Array, Backward]:
     return xp.where(x < 0, 0.0, x) + xp.log1p(e), backward
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def silu(x: Array) -> tuple[Array, Backward]:
     """``y = x sigmoid(x)``, also called swish, for x of any shape (Elfwing et al. 2018)."""
     return _gated(x, *sigmoid(x))
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def hard_swish(x: Array) -> tuple[Array, Backward]:
     """``y = x hard_sigmoid(x)``, for x of any shape (Howard et al. 2019)."""
     return _gated(x, *hard_sigmoid(x))
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def gelu(x: Array) -> tuple[Array, Backward]:
     """``y = x Phi(x)``, Phi the normal distribution function, for x of any shape (Hendrycks and Gimpel 2016)."""
     value, pullback = erf(x / math.sqrt(2.0))
@@ -217,7 +217,7 @@ def gelu(x: Array) -> tuple[Array, Backward]:
     return _gated(x, 0.5 * (1.0 + value), phi_backward)
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def gelu_tanh(x: Array) -> tuple[Array, Backward]:
     """`gelu` with Phi(x) taken as ``(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`` (ibid.)."""
     root = math.sqrt(2.0 / math.pi)
@@ -238,7 +238,7 @@ def _gated(x: Array, gate: Array, gate_backward: Backward) -> tuple[Array, Backw
     return x * gate, backward
 
 
-@differentiable
+@differentiable(shapes="... k -> ... k")
 def softmax(x: Array) -> tuple[Array, Backward]:
     """Probabilities over the last axis: ``y_j = exp(x_j) / sum_i exp(x_i)``, for x of shape (..., k).
 
@@ -260,7 +260,7 @@ def softmax(x: Array) -> tuple[Array, Backward]:
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="... k -> ... k")
 def log_softmax(x: Array) -> tuple[Array, Backward]:
     """The logarithm of `softmax`, without the detour over it: ``y = x - log sum_i exp(x_i)``, for x of shape (..., k).
 

@@ -25,7 +25,7 @@ __all__ = ["MEMORY", "check_groups", "conv2d", "conv_transpose2d", "transposed_a
 MEMORY = 2**26
 
 
-@differentiable
+@differentiable(shapes="n h w c, kh kw g f, f -> n rows columns f")
 def conv2d(
     x: Array,
     w: Array,
@@ -78,7 +78,7 @@ def conv2d(
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="n h w c, kh kw g c, f -> n rows columns f")
 def conv_transpose2d(
     x: Array,
     w: Array,

@@ -8,7 +8,7 @@ from portnn.kernels import array_function, differentiable
 __all__ = ["affine", "matmul"]
 
 
-@array_function
+@array_function(shapes="... n k, ... k m -> ... n m")
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b`` of matrices, or of stacks of them.
 
@@ -18,7 +18,7 @@ def matmul(a: Array, b: Array) -> Array:
     return a @ b
 
 
-@differentiable
+@differentiable(shapes="n k, k m, m -> n m")
 def affine(x: Array, w: Array, b: Array) -> tuple[Array, Backward]:
     """The affine map of every row: ``y = x @ w + b``.
 

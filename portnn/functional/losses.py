@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-@differentiable
+@differentiable(shapes="n k, n | n k -> n")
 def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float = 0.0) -> tuple[Array, Backward]:
     """Cross-entropy between softmax(logits) and the target: ``-sum_j t_j log softmax(logits)_j``.
 
@@ -63,7 +63,7 @@ def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float =
     return -xp.sum(t * xp.where(t == 0, 0.0, log_p), axis=-1), backward
 
 
-@differentiable
+@differentiable(shapes="n k, n | n k -> n")
 def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e-7) -> tuple[Array, Backward]:
     """``-sum_j t_j log(p_j + eps)``, for a network that ends in a softmax.
 
@@ -92,7 +92,7 @@ def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e
     return -xp.sum(t * xp.log(p), axis=-1), backward
 
 
-@differentiable
+@differentiable(shapes="n k, n | n k -> n")
 def kl_divergence(logits: Array, target: Array) -> tuple[Array, Backward]:
     """Kullback-Leibler divergence of softmax(logits) from the target: ``sum_j t_j (log t_j - log softmax(logits)_j)``.
 
@@ -124,7 +124,7 @@ def _rows(target: Array, like: Array) -> Array:
     return xp.astype(xp.astype(target, xp.int32)[:, None] == classes, like.dtype)
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward]:
     """Binary cross-entropy of sigmoid(logits), summed over the outputs of an example.
 
@@ -155,7 +155,7 @@ def sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward
     return _sum_by_example(elementwise), backward
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def half_squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     """Half of the squared distance, summed over the outputs of an example: ``1/2 sum_j (y_j - t_j)^2``.
 
@@ -184,7 +184,7 @@ def half_squared_error(prediction: Array, target: Array) -> tuple[Array, Backwar
     return _sum_by_example(0.5 * difference * difference), backward
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     """``mean_j (y_j - t_j)^2`` over the outputs of an example. Arguments and results as of `half_squared_error`."""
     difference = prediction - target
@@ -196,7 +196,7 @@ def squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     return _sum_by_example(difference * difference) / count, backward
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def absolute_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     """``mean_j |y_j - t_j|`` over the outputs of an example. Arguments and results as of `half_squared_error`.
 
@@ -212,7 +212,7 @@ def absolute_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     return _sum_by_example(xp.abs(difference)) / count, backward
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[Array, Backward]:
     """Squared near the target, absolute far from it (Huber 1964); the mean over the outputs of an example.
 
@@ -232,7 +232,7 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[Array, 
     return _sum_by_example(values) / count, backward
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     """Negative log-likelihood of counts under a Poisson law, but for ``log t!``: ``mean_j exp(x_j) - t_j x_j``.
 
@@ -259,7 +259,7 @@ def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     return _sum_by_example(rate - target * log_rate) / count, backward
 
 
-@differentiable
+@differentiable(shapes="n ..., n ... -> n")
 def half_poisson_deviance(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     """Half of the Poisson deviance, summed over the outputs: ``sum_j t_j log t_j - t_j - t_j x_j + exp(x_j)``.
 

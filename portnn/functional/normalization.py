@@ -12,17 +12,17 @@ from array_api_compat import array_namespace
 from portnn._typing import Array, Backward
 from portnn.kernels import array_function, differentiable
 
-__all__ = ["batch_norm", "channel_moments", "layer_norm"]
+__all__ = ["batch_norm", "batch_norm_inference", "channel_moments", "layer_norm"]
 
 
-@array_function
+@array_function(shapes="... k -> k")
 def channel_moments(x: Array) -> tuple[Array, Array]:
     """Mean and (biased) variance of every channel: of x, shape (n, ..., k), over all axes but the last; shape (k,)."""
     xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
     return xp.mean(x, axis=axes), xp.var(x, axis=axes)
 
 
-@differentiable
+@differentiable(shapes="... k, k, k -> ... k")
 def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[Array, Backward]:
     """Normalise every channel by its mean and variance over the batch, as in training.
 
@@ -52,7 +52,39 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
     return gamma * x_hat + beta, backward
 
 
-@differentiable
+@differentiable(shapes="... k, k, k, k, k -> ... k")
+def batch_norm_inference(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float = 1e-5
+) -> tuple[Array, Backward]:
+    """Normalise every channel by a mean and a variance that are given, as at inference.
+
+    Parameters
+    ----------
+    x : array, shape (..., k)
+    gamma, beta : array, shape (k,)
+        Scale and shift.
+    mean, var : array, shape (k,)
+        Usually running averages; they get no gradient.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Returns
+    -------
+    y : array, shape of x
+    backward : callable
+        ``backward(dy) -> (dx, dgamma, dbeta)``.
+    """
+    xp, leading = array_namespace(x), tuple(range(x.ndim - 1))
+    inverse = 1.0 / xp.sqrt(var + eps)
+    x_hat = (x - mean) * inverse
+
+    def backward(dy: Array) -> tuple[Array, Array, Array]:
+        return gamma * inverse * dy, xp.sum(dy * x_hat, axis=leading), xp.sum(dy, axis=leading)
+
+    return gamma * x_hat + beta, backward
+
+
+@differentiable(shapes="... k, k, k -> ... k")
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[Array, Backward]:
     """Normalise every example by its mean and variance over the last axis (Ba et al. 2016).
 

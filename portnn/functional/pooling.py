@@ -14,7 +14,7 @@ from portnn.kernels import differentiable
 __all__ = ["average_pool2d", "global_average_pool", "max_pool2d", "pool_axes"]
 
 
-@differentiable
+@differentiable(shapes="n h w c -> n rows columns c")
 def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Backward]:
     """The largest value of each window; of equal ones, the first in reading order gets the gradient, as in torch.
 
@@ -62,7 +62,7 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="n h w c -> n rows columns c")
 def average_pool2d(
     x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0
 ) -> tuple[Array, Backward]:
@@ -78,7 +78,7 @@ def average_pool2d(
     return y, backward
 
 
-@differentiable
+@differentiable(shapes="n h w c -> n c")
 def global_average_pool(x: Array) -> tuple[Array, Backward]:
     """The mean of each channel over the whole image: (n, h, w, c) to (n, c)."""
     xp, (n, h, w, c) = array_namespace(x), x.shape

@@ -25,7 +25,7 @@ def as_float(x: Array, dtype: DType) -> Array:
     return values / 255.0 if x.dtype == xp.uint8 else values
 
 
-@array_function
+@array_function(shapes="m ..., n -> n ...")
 def take_rows(x: Array, index: Array, dtype: DType) -> Array:
     """Rows of ``x``, shape (N, ...), by ``index``, shape (n,) of integers, read as floats: shape (n, ...)."""
     xp = array_namespace(x)

@@ -13,7 +13,7 @@ from portnn.kernels import differentiable
 __all__ = ["channels_last", "flatten", "pad", "reshape"]
 
 
-@differentiable
+@differentiable(shapes="n ... -> n *shape")
 def reshape(x: Array, *, shape: Shape) -> tuple[Array, Backward]:
     """(n, ...) to (n, *shape), the last axis running fastest."""
     xp = array_namespace(x)
@@ -24,13 +24,13 @@ def reshape(x: Array, *, shape: Shape) -> tuple[Array, Backward]:
     return xp.reshape(x, (x.shape[0], *shape)), backward
 
 
-@differentiable
+@differentiable(shapes="n ... -> n k")
 def flatten(x: Array) -> tuple[Array, Backward]:
     """(n, a, b, ...) to (n, a b ...), the last axis running fastest."""
     return reshape.portable(x, shape=(math.prod(x.shape[1:]),))  # type: ignore[no-any-return]
 
 
-@differentiable
+@differentiable(shapes="n c h w -> n h w c")
 def channels_last(x: Array) -> tuple[Array, Backward]:
     """Images (n, c, h, w) to (n, h, w, c)."""
     xp = array_namespace(x)
@@ -41,7 +41,7 @@ def channels_last(x: Array) -> tuple[Array, Backward]:
     return xp.permute_dims(x, (0, 2, 3, 1)), backward
 
 
-@differentiable
+@differentiable(shapes="n h w c -> n rows columns c")
 def pad(x: Array, *, padding: Padding = 1) -> tuple[Array, Backward]:
     """Zeros around images (n, h, w, c): see `portnn.functional.windows.Padding`; "same" and "valid" add none."""
     rows, columns = axes(x.shape[1:3], 1, 1, padding, 1)

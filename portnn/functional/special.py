@@ -13,7 +13,7 @@ _TERMS = 130
 _ONE_BEYOND = 6.0  # 1 - erf(6) = 2e-17
 
 
-@differentiable
+@differentiable(shapes="... -> ...")
 def erf(x: Array) -> tuple[Array, Backward]:
     """The error function ``2 / sqrt(pi) * integral of exp(-t^2) from 0 to x``, for x of any shape.
 

@@ -13,6 +13,7 @@ from portnn.errors import ConfigError
 from portnn.nn.convolution import check_image
 from portnn.nn.layer import Layer
 from portnn.random import Stream
+from portnn.shapes import checked_pullback
 
 __all__ = ["ChannelDropout", "Dropout", "GaussianNoise"]
 
@@ -66,7 +67,8 @@ class Dropout(Layer):
         def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
             return dy * factor, {}
 
-        return x * factor, state, backward
+        y = x * factor
+        return y, state, checked_pullback(y, backward, type(self).__name__)
 
 
 @dataclass(frozen=True)
@@ -102,4 +104,5 @@ class GaussianNoise(Layer):
         def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
             return dy, {}
 
-        return (x + self.std * _needed(rng, self).normal_like(x) if train else x), state, backward
+        y = x + self.std * _needed(rng, self).normal_like(x) if train else x
+        return y, state, checked_pullback(y, backward, type(self).__name__)

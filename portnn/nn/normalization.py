@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from array_api_compat import array_namespace
-
 from portnn import functional
 from portnn._typing import Array, Backward, Shape, Tree
 from portnn.checks import hold_number
@@ -70,17 +68,12 @@ class BatchNorm(Layer):
     def forward(
         self, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None
     ) -> tuple[Array, Tree, Backward]:
-        xp, gamma, beta = array_namespace(x), params["gamma"], params["beta"]
         if train:
             return self._train(params, state, x)
-        inverse = 1.0 / xp.sqrt(state["var"] + self.eps)
-        x_hat = (x - state["mean"]) * inverse
-
-        def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
-            axes = tuple(range(dy.ndim - 1))
-            return gamma * inverse * dy, {"gamma": xp.sum(dy * x_hat, axis=axes), "beta": xp.sum(dy, axis=axes)}
-
-        return gamma * x_hat + beta, state, backward
+        y, pullback = functional.batch_norm_inference(
+            x, params["gamma"], params["beta"], state["mean"], state["var"], self.eps
+        )
+        return y, state, _named(pullback)
 
     def _train(self, params: Tree, state: Tree, x: Array) -> tuple[Array, Tree, Backward]:
         if math.prod(x.shape[:-1]) == 1:
@@ -89,6 +82,9 @@ class BatchNorm(Layer):
             )
         y, pullback = functional.batch_norm(x, params["gamma"], params["beta"], self.eps)
         batch = dict(zip(("mean", "var"), functional.channel_moments(x), strict=True))
+        for key, now in batch.items():
+            if state[key].shape != now.shape:
+                raise ShapeError(f"BatchNorm's state {key} has shape {tuple(state[key].shape)}, not {tuple(now.shape)}")
         new_state = {key: self.decay * state[key] + (1.0 - self.decay) * batch[key] for key in batch}
         return y, new_state, _named(pullback)
 

@@ -51,6 +51,10 @@ class Residual(Layer):
             y, states[name], pullbacks[name] = layer.forward(params[name], state[name], x, train=train, rng=own)
             values.append(y)
 
+        if values[0].shape != values[1].shape:
+            made, around = (tuple(y.shape) for y in values)
+            raise ShapeError(f"the layer of Residual makes {made}, its shortcut {around}: they cannot be added")
+
         def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Tree]:
             dx, grads = zip(*(pullbacks[name](dy, input_grad) for name in ways), strict=True)
             return (dx[0] + dx[1] if input_grad else None), dict(zip(ways, grads, strict=True))

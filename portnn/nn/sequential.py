@@ -10,6 +10,7 @@ from portnn._typing import Array, Backward, Shape, Tree
 from portnn.errors import ConfigError, ShapeError
 from portnn.nn.layer import Layer
 from portnn.random import Stream
+from portnn.shapes import checked_pullback
 
 __all__ = ["Sequential"]
 
@@ -68,7 +69,7 @@ class Sequential(Layer):
                 dy, grads[i] = pullbacks[i](dy, input_grad=input_grad or i > stop)
             return (dy if input_grad else None), tuple(grads)
 
-        return y, tuple(new_states), backward
+        return y, tuple(new_states), checked_pullback(y, backward, "Sequential")
 
     def apply(self, params: Tree, state: Tree, x: Array) -> Array:
         # Layer by layer, so that what a layer keeps for its backward is dropped before the next one runs.
