@@ -1,4 +1,4 @@
-"""What wrote the files beside it, with portnn 0.1 (commit 0c88b04): they are read by every later version, and never written anew.
+"""What wrote the files beside it, with portnn 0.1 (commit 0c88b04). Later versions read them, and write none anew.
 
 python tests/golden/write.py FOLDER
 """
