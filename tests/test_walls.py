@@ -21,6 +21,7 @@ ARRAY_ROOMS = (
     "optim",
     "tree.py",
     "kernels.py",
+    "shapes.py",
     "checks.py",
     "gradcheck.py",
     "numerical.py",
