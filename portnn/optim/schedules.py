@@ -219,7 +219,7 @@ class OneCycle(_From):
 
 def _past(step: Any) -> int:
     """How many steps there were before this one; ConfigError unless it is the number of a step."""
-    if isinstance(step, bool) or not isinstance(step, Integral) or not 1 <= step < 2**64:
+    if isinstance(step, bool) or not isinstance(step, Integral) or not 1 <= int(step) < 2**64:
         raise ConfigError(f"a schedule is called with the number of a step, an int from 1 on, not with {step!r}")
     return int(step) - 1
 
