@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,9 @@ def gradcheck(
 ) -> None:
     """Raise unless the pullback of a function agrees with its central difference.
 
-    For a random direction u (in the arguments) and a random covector v (on the value), the check is
-    ``<v, f(a + h u) - f(a - h u)> / 2h == <backward(v), u>``: two evaluations more, whatever the shapes.
+    For a random covector v (on the value), and for each array among the arguments a random direction u in which it
+    alone is moved, the check is ``<v, f(a + h u) - f(a - h u)> / 2h == <backward(v), u>``: two evaluations for each,
+    whatever their shapes.
 
     Parameters
     ----------
@@ -49,8 +50,9 @@ def gradcheck(
     h : float, default 1e-6
         Step of the central difference; its error is of order h^2 and 1e-16 / h.
     rtol : float, default 1e-6
-        Allowed difference, relative to the sum of the magnitudes of the terms of the derivative. What rounding of the
-        value can make of the central difference is allowed on top.
+        Allowed difference, relative to the sum of the magnitudes of the terms of the derivative, for each array by
+        itself: a large gradient of one does not hide the wrong one of another. What rounding of the value can make of
+        the central difference is allowed on top.
 
     Raises
     ------
@@ -80,22 +82,33 @@ def gradcheck(
     grads = returned if len(args) > 1 else (returned,)
     tree.map(_check_alike, grads, point)
 
-    paths = iter(tree.flatten(point))
-    direction = tree.map(lambda a: _draw(rng.child("direction", next(paths)), a, backend), point)
+    leaves, slopes = tree.flatten(point), tree.flatten(grads)
+    directions = {path: _direction(rng.child("direction", path), a, backend) for path, a in leaves.items()}
 
-    def value(step: float) -> Array:
-        return function(*tree.map(lambda a, u: a + step * u, point, direction))[0]
+    def moved(step: float, paths: Iterable[str]) -> dict[str, Array]:
+        return {path: leaves[path] + step * directions[path] for path in paths}
 
-    ahead, behind = value(h), value(-h)
-    _refuse_kinks(y, value, h, (ahead, behind))
+    def value(places: dict[str, Array]) -> Array:
+        return function(*tree.unflatten(point, leaves | places))[0]
 
-    terms = [_dot(g, u, backend) for g, u in tree.leaves(tree.map(lambda g, u: [g, u], grads, direction))]
-    analytic, scale = sum(total for total, _ in terms), sum(size for _, size in terms)
-    numeric, numeric_scale = (total / (2.0 * h) for total in _dot(covector, ahead - behind, backend))
+    def refuse_kinks(paths: Iterable[str]) -> None:
+        _refuse_kinks(y, lambda step: value(moved(step, paths)), h)
+
+    refuse_kinks(leaves)
     rounding = _rounding(y) * _dot(covector, y * 0.0 + 1.0, backend)[1] / h
-    # Written so that NaN fails.
-    if not abs(analytic - numeric) <= rtol * max(scale, numeric_scale) + rounding:
-        raise GradientError(f"the analytic derivative is {analytic:.10g}, the numerical one {numeric:.10g}")
+    for path in leaves:
+        ahead, behind = moved(h, [path]), moved(-h, [path])
+        # The direction as it came out: the points are rounded.
+        direction = (ahead[path] - behind[path]) / (2.0 * h)
+        analytic, scale = _dot(slopes[path], direction, backend)
+        numeric, numeric_scale = (v / (2.0 * h) for v in _dot(covector, value(ahead) - value(behind), backend))
+        # Written so that NaN fails.
+        if not abs(analytic - numeric) <= rtol * max(scale, numeric_scale) + rounding:
+            refuse_kinks([path])
+            raise GradientError(
+                f"the analytic derivative is {analytic:.10g}, the numerical one {numeric:.10g}"
+                + (f", with respect to {path!r} of the arguments" if len(leaves) > 1 else "")
+            )
 
 
 def gradcheck_layer(
@@ -296,6 +309,13 @@ def _draw(rng: Stream, like: Array, backend: Backend) -> Array:
     return backend.asarray(sign * rng.uniform(like.shape, 0.5, 1.0))
 
 
+def _direction(rng: Stream, like: Array, backend: Backend) -> Array:
+    """As `_draw`, but longer for large entries: of a step that is too small next to them nothing would be left."""
+    xp = array_namespace(like)
+    size = 1e-4 * xp.abs(like)
+    return _draw(rng, like, backend) * xp.where(size > 1, size, 1.0)
+
+
 def _check_alike(gradient: Array, argument: Array) -> None:
     if gradient.shape != argument.shape or gradient.dtype != argument.dtype:
         raise GradientError(
@@ -316,7 +336,7 @@ def _rounding(y: Array) -> float:
     return 4.0 * 2.2e-16 * (float(xp.max(xp.abs(y))) if math.prod(y.shape) else 0.0)
 
 
-def _refuse_kinks(y: Array, value: Callable[[float], Array], h: float, nearest: tuple[Array, Array]) -> None:
+def _refuse_kinks(y: Array, value: Callable[[float], Array], h: float) -> None:
     """Raise where the slope jumps.
 
     The difference of the slopes before and after the point grows with the step in proportion where there is a second
@@ -326,7 +346,7 @@ def _refuse_kinks(y: Array, value: Callable[[float], Array], h: float, nearest: 
     if math.prod(y.shape) == 0:
         return
     near, far = (xp.abs(value(step) - 2.0 * y + value(-step)) / step for step in (10.0 * h, 100.0 * h))
-    slope = float(xp.max(xp.abs(nearest[0] - nearest[1]))) / (2.0 * h)
+    slope = float(xp.max(xp.abs(value(h) - value(-h)))) / (2.0 * h)
     noticeable = near > max(1e-4 * slope, 4.0 * _rounding(y) / (10.0 * h))
     if bool(xp.any(noticeable & (far < 5.0 * near))):
         raise KinkError("the function has a kink at the point, or next to it: check the gradient elsewhere")

@@ -1,4 +1,9 @@
-"""Measures of a prediction that are not trained on: 0-d arrays, the mean over the batch."""
+"""Measures of a prediction that are not trained on: 0-d arrays, the mean over the batch.
+
+Of a prediction that is NaN nobody can say whether it is right: then they are NaN.
+"""
+
+import math
 
 from array_api_compat import array_namespace
 
@@ -43,7 +48,10 @@ def accuracy(prediction: Array, target: Array) -> Array:
     xp = array_namespace(prediction)
     chosen = xp.argmax(prediction, axis=-1)
     right = xp.astype(target, chosen.dtype) if target.ndim == 1 else xp.argmax(target, axis=-1)
-    return xp.mean(xp.astype(chosen == right, prediction.dtype))
+    unknown = xp.any(_is_nan(prediction), axis=-1)
+    if target.ndim > 1:
+        unknown = unknown | xp.any(_is_nan(target), axis=-1)
+    return _share(chosen == right, unknown, prediction)
 
 
 @shaped("n ..., n ... -> ")
@@ -58,5 +66,14 @@ def binary_accuracy(prediction: Array, target: Array) -> Array:
     -------
     array, 0-d, dtype of prediction
     """
-    xp = array_namespace(prediction)
-    return xp.mean(xp.astype((prediction > 0) == (target > 0.5), prediction.dtype))
+    return _share((prediction > 0) == (target > 0.5), _is_nan(prediction) | _is_nan(target), prediction)
+
+
+def _is_nan(x: Array) -> Array:
+    return x != x  # of integers, too, for which the standard has no isnan
+
+
+def _share(right: Array, unknown: Array, like: Array) -> Array:
+    """The mean of truth values as numbers, NaN if one of them is unknown."""
+    xp = array_namespace(like)
+    return xp.mean(xp.where(unknown, math.nan, xp.astype(right, like.dtype)))

@@ -22,7 +22,8 @@ def default_step(x: Array) -> float:
     """The step ``eps^(1/3)`` for the dtype of ``x``: 6e-6 in float64, 5e-3 in float32.
 
     A central difference is wrong by about ``h^2`` because it cuts off the series, and by about ``eps / h`` because the
-    two values are rounded; at this step the two are alike (for a function whose scale is about 1).
+    two values are rounded; at this step the two are alike (for a function whose scale is about 1). Beyond 1 the step is
+    taken as a share of the entry, ``h max(1, |x_i|)``: far from 0 the numbers lie further apart than h.
     """
     return math.cbrt(float(array_namespace(x).finfo(x.dtype).eps))
 
@@ -37,14 +38,22 @@ def partial(function: Callable[[Array], Array], x: Array, entry: int, h: float |
         raise DataError(f"only a function of floating-point numbers can be differentiated, not of {x.dtype}")
     if not 0 <= entry < math.prod(x.shape):
         raise ShapeError(f"there is no entry {entry} in an array of {math.prod(x.shape)}")
-    h = default_step(x) if h is None else check_number("h", h, 0, open_low=True)
+    if h is None:
+        step = default_step(x) * xp.where(xp.abs(x) > 1, xp.abs(x), 1.0)
+    else:
+        step = check_number("h", h, 0, open_low=True)
     here = xp.reshape(xp.arange(math.prod(x.shape), device=device(x)), x.shape) == entry
-    ahead, behind = (function(xp.where(here, x + step, x)) for step in (h, -h))
-    return (ahead - behind) / (2.0 * h)
+    ahead, behind = xp.where(here, x + step, x), xp.where(here, x - step, x)
+    # The step as it came out: x + step is rounded.
+    width = xp.sum(xp.where(here, ahead - behind, 0.0))
+    rise = function(ahead) - function(behind)
+    return rise / (xp.astype(width, rise.dtype) if xp.isdtype(rise.dtype, "real floating") else width)
 
 
 def gradient(function: Callable[[Array], Array], x: Array, h: float | None = None) -> Array:
     """The gradient of a function with one number as its value: ``(f(x + h e_i) - f(x - h e_i)) / 2h`` for each entry.
+
+    What is divided by is the distance of the two points as they are rounded.
 
     Parameters
     ----------
@@ -52,7 +61,7 @@ def gradient(function: Callable[[Array], Array], x: Array, h: float | None = Non
         ``function(x) -> 0-d array``.
     x : floating-point array, any shape
     h : float, optional
-        The step, > 0; see `default_step`, which is the default.
+        The step, > 0, the same for all entries; by default one for each entry, see `default_step`.
 
     Returns
     -------
@@ -87,7 +96,7 @@ def jacobian(function: Callable[[Array], Array], x: Array, h: float | None = Non
         ``function(x) -> y``, arrays of any shapes.
     x : floating-point array
     h : float, optional
-        The step, > 0; see `default_step`, which is the default.
+        The step, > 0, the same for all entries; by default one for each entry, see `default_step`.
 
     Returns
     -------

@@ -18,6 +18,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from array_api_compat import array_namespace, is_array_api_obj
 from numpy.random import Generator
 
 from portnn._typing import Array, Shape
@@ -43,6 +44,11 @@ class Stream:
     path : tuple of str and int, default ()
         What the numbers are for, such as ``("init", 0, "w")``. Different paths give independent numbers.
 
+    Raises
+    ------
+    ConfigError
+        If seed or step is no integer, or a name in the path neither text nor an integer.
+
     Notes
     -----
     Philox gets ``key = (seed, hash(path))`` and ``counter = (0, step, 0, 0)``; the first counter word numbers
@@ -63,16 +69,22 @@ class Stream:
         if not _is_integer(self.seed) or not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed must be an int in 0 .. 2**64 - 1, not {self.seed!r}")
         object.__setattr__(self, "seed", int(self.seed))
-        # The path is hashed as text, in which a NumPy integer would look different.
-        object.__setattr__(self, "path", tuple(p if isinstance(p, str) else int(p) for p in self.path))
+        object.__setattr__(self, "step", _number(self.step))
+        object.__setattr__(self, "path", _names(self.path))
 
     def child(self, *names: str | int) -> Stream:
-        """The stream for a part of what this one is for: a layer, a parameter, the batch order."""
-        return self._with(self.step, self.path + tuple([p if isinstance(p, str) else int(p) for p in names]))
+        """The stream for a part of what this one is for: a layer, a parameter, the batch order.
+
+        Raises ConfigError where a name is neither text nor an integer.
+        """
+        return self._with(self.step, self.path + _names(names))
 
     def at(self, step: int) -> Stream:
-        """The same stream at another step."""
-        return self._with(step, self.path)
+        """The same stream at another step: an integer, or within a compiled step a 0-d array of integers.
+
+        Raises ConfigError where it is neither.
+        """
+        return self._with(_number(step), self.path)
 
     def _with(self, step: int, path: tuple[str | int, ...]) -> Stream:
         # Without a look at what was checked before: a network derives many streams in each step.
@@ -147,10 +159,7 @@ class ShapeStream(Stream):
     def __init__(self) -> None:
         super().__init__(seed=0)
 
-    def child(self, *names: str | int) -> Stream:
-        return self
-
-    def at(self, step: int) -> Stream:
+    def _with(self, step: int, path: tuple[str | int, ...]) -> Stream:
         return self
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
@@ -169,6 +178,38 @@ class ShapeStream(Stream):
 @functools.lru_cache(1024)
 def _purpose(path: tuple[str | int, ...]) -> int:
     return int.from_bytes(hashlib.blake2b(repr(path).encode(), digest_size=8).digest(), "little")
+
+
+def _name(name: Any) -> str | int:
+    """A part of a path as plain text or a plain int.
+
+    The path is hashed by its ``repr``, and found again by ``==``: what is equal, such as ``np.str_("a")`` and ``"a"``,
+    must look the same, and what is hashed as another name must not be equal.
+    """
+    if type(name) is str or type(name) is int:
+        return name
+    if isinstance(name, str):
+        return str.__str__(name)
+    if _is_integer(name):
+        return int(name)
+    raise ConfigError(f"a stream is named by text and integers, not by {name!r}: write str({name!r})")
+
+
+def _names(path: Any) -> tuple[str | int, ...]:
+    if isinstance(path, str):
+        raise ConfigError(f"path must be a tuple of names, not {path!r}: write ({path!r},)")
+    return tuple([_name(p) for p in path])
+
+
+def _number(step: Any) -> int:
+    """A step as a plain int; what a compiled step is given in its place stays as it is."""
+    if type(step) is int:
+        return step
+    if _is_integer(step):
+        return int(step)
+    if is_array_api_obj(step) and step.ndim == 0 and array_namespace(step).isdtype(step.dtype, "integral"):
+        return step  # type: ignore[no-any-return]
+    raise ConfigError(f"step must be an int, not {step!r}")
 
 
 def _float_of(x: Array, backend: Backend) -> str:

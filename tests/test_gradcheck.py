@@ -121,6 +121,48 @@ def test_refuses_a_missing_gradient_however_small():
         gradcheck(lambda x: (1e-10 * x * x, lambda dy: 0.0 * x), X)
 
 
+def scaled_affine(x, w, b, wrong=None):
+    """`affine` whose gradient of one argument is missing."""
+    y, backward = functional.affine(x, w, b)
+
+    def pullback(dy):
+        grads = backward(dy)
+        return tuple(0.0 * g if i == wrong else g for i, g in enumerate(grads))
+
+    return y, pullback
+
+
+@pytest.mark.parametrize("large", [1.0, 1e3, 1e7, 1e-7])
+def test_a_large_gradient_hides_no_other(large):
+    """Those of w are as large as x, and those of x as w."""
+    rng = np.random.default_rng(1)
+    x, w, b = rng.normal(size=(6, 5)), rng.normal(size=(5, 4)), rng.normal(size=4)
+    for args in ((large * x, w, b), (x, large * w, b), (x, w, large * b)):
+        gradcheck(scaled_affine, *args)
+        for wrong in range(3):
+            with pytest.raises(GradientError, match=f"with respect to '{wrong}' of the arguments"):
+                gradcheck(lambda *a, wrong=wrong: scaled_affine(*a, wrong=wrong), *args)
+
+
+def test_a_large_gradient_hides_no_other_in_a_tree():
+    def function(p, wrong):
+        y = 1e8 * p["w"] + p["b"]
+        return y, lambda dy: {"w": 1e8 * dy, "b": wrong * dy}
+
+    point = {"w": 1e-8 * X, "b": X + 1.0}
+    gradcheck(lambda p: function(p, 1.0), point)
+    with pytest.raises(GradientError, match="with respect to '0.b' of the arguments"):
+        gradcheck(lambda p: function(p, 1.001), point)
+
+
+@pytest.mark.parametrize("place", [1e7, 1e10, -1e14])
+def test_far_from_zero(place):
+    """A step of 1e-6 is less than the distance of two numbers there."""
+    gradcheck(lambda x: (x, lambda dy: dy), X + place)
+    with pytest.raises(GradientError):
+        gradcheck(lambda x: (x, lambda dy: 1.01 * dy), X * place)
+
+
 def test_pairs_gradients_by_name_and_not_by_order():
     """A library may rebuild a dict in another order: JAX sorts its keys."""
 

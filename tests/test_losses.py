@@ -175,3 +175,24 @@ def test_binary_accuracy(typed):
     )
     assert_here(backend, dtype, value)
     assert get(backend, value) == 0.75
+
+
+@pytest.mark.parametrize("metric", [metrics.accuracy, metrics.binary_accuracy])
+@pytest.mark.parametrize("place", [(0, 0), (1, 2)])
+def test_the_accuracy_of_what_is_no_number_is_none(metric, place, typed):
+    """Whether the rest is right or not, and whichever of the scores it is."""
+    backend, dtype = typed
+    if str(backend) == "strict:no_x64" and metric is metrics.accuracy:
+        pytest.skip("argmax of array-api-strict 2.6 gives int64 on its device without int64, and so fails")
+    scores = np.asarray([[2.0, 1.0, 0.0], [0.0, 3.0, 9.0]])
+    target = np.asarray([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    broken = [np.array(scores), np.array(target)]
+    for which in (0, 1):
+        broken[which][place] = np.nan
+        value = metric(*put(backend, (broken[0], target) if which == 0 else (scores, broken[1]), dtype))
+        assert_here(backend, dtype, value)
+        assert np.isnan(get(backend, value))
+    if metric is metrics.accuracy:
+        assert np.isnan(get(backend, metric(put(backend, broken[0], dtype), backend.asarray(np.asarray([0, 2])))))
+    nothing = put(backend, np.full((4, 3), np.nan), dtype)
+    assert np.isnan(get(backend, metric(nothing, put(backend, np.eye(4, 3), dtype))))

@@ -79,6 +79,27 @@ def test_gradient_descent_of_the_lectures(typed):
     )
 
 
+@pytest.mark.parametrize("place", [1e2, -1e5, 1e6, 1e10, -1e12, 1e30])
+def test_far_from_zero(place, typed):
+    """The identity, a parabola and a product, where numbers lie further apart than the step at 1."""
+    backend, dtype = typed
+    xp, x = backend.xp, put(backend, np.asarray([place, 2.0]), dtype)
+    there = get(backend, x)
+    assert_allclose(get(backend, gradient(lambda x: x[0], x)), [1.0, 0.0], rtol=1e-4)
+    assert_allclose(get(backend, gradient(lambda x: (x[0] / place) ** 2, x))[0] * place, 2.0, rtol=1e-3)
+    found = get(backend, jacobian(lambda x: xp.stack([x[0] * x[1], x[1]]), x))
+    assert_allclose(found, [[there[1], there[0]], [0.0, 1.0]], rtol=1e-3)
+    path = gradient_descent(lambda x: 0.5 * (x[0] / place) ** 2, x, lr=0.5 * abs(place), steps=2)
+    assert_allclose(get(backend, path)[:, 0], [place * (1 - 0.5 / abs(place)) ** k for k in range(3)], rtol=1e-3)
+
+
+def test_a_step_of_its_own_is_divided_by_as_it_is_rounded(typed):
+    """0.01 is not a multiple of the distance of two numbers there."""
+    backend, dtype = typed
+    x = put(backend, np.asarray([1e5 if dtype == "float32" else 1e13]), dtype)
+    assert_allclose(get(backend, gradient(lambda x: x[0], x, h=0.01)), [1.0], rtol=1e-6)
+
+
 def test_refused():
     with pytest.raises(ShapeError, match=r"the gradient is that of one number; the value has shape \(2, 3\)"):
         gradient(lambda x: x, X)

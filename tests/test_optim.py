@@ -1,6 +1,7 @@
 """Generic tests over the table of optimizers."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -229,6 +230,35 @@ def test_schedule_equals_torch(schedule, theirs):
 @pytest.mark.parametrize("schedule", [schedules.Polynomial(1.0, steps=5, end=0.1), schedules.Cosine(1.0, 5, 0.1)])
 def test_schedules_stay_at_their_end(schedule):
     assert schedule(6) == schedule(7) == schedule(10**6) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "end"),
+    [
+        (schedules.Step(0.1, every=1, factor=2.0), math.inf),
+        (schedules.Step(0.1, every=3, factor=1e200), math.inf),
+        (schedules.WarmUp(schedules.Step(1e-300, every=1, factor=10.0), steps=5), math.inf),
+        (schedules.Step(1e300, every=2, factor=1.5), math.inf),
+        (schedules.Step(0.1, every=1, factor=0.5), 0.0),
+        (schedules.Step(0.1, every=1, factor=1.0), 0.1),
+        (schedules.Exponential(0.1, factor=1e-300), 0.0),
+        (schedules.InverseTime(0.1, rate=1e308), 0.0),
+        (schedules.OneCycle(1e-100, steps=10, start=1e-200, end=1e-200), 1e-100 / 1e-200 / 1e-200),
+        (schedules.OneCycle(0.1, steps=10, start=1e200, end=1e200), 0.0),
+    ],
+    ids=repr,
+)
+def test_schedules_far_out(schedule, end):
+    for step in (5_000, 2**64 - 1, np.int64(2**62)):
+        assert type(schedule(step)) is float
+        assert schedule(step) == end
+
+
+@pytest.mark.parametrize("step", [0, -3, 2**64, math.inf, math.nan, 1.5, True, None])
+@pytest.mark.parametrize("schedule", [schedule for schedule, _ in SCHEDULES.values()], ids=SCHEDULES)
+def test_what_is_no_number_of_a_step_is_refused(schedule, step):
+    with pytest.raises(ConfigError, match="a schedule is called with the number of a step, an int from 1 on, not"):
+        schedule(step)
 
 
 # ---- transforms

@@ -41,6 +41,44 @@ def test_children_of_children():
     assert Stream(0).at(3).child("a") == Stream(0).child("a").at(3)
 
 
+@pytest.mark.parametrize("first", [str, np.str_])
+def test_a_name_is_the_same_name_whatever_text_it_is(first):
+    """Whichever is asked for first, and under which path: what was hashed before must not decide."""
+    names = "fold", np.str_("fold")
+    for name in sorted(names, key=lambda name: type(name) is not first):
+        assert Stream(7).child(name, 0).uniform((1,))[0] == 0.6280534501786844
+        assert Stream(7, 0, (name, 0)) == Stream(7).child("fold", 0)
+        assert type(Stream(7).child(name).path[0]) is str
+
+
+def test_steps_are_plain_numbers():
+    assert Stream(0).at(np.int64(3)) == Stream(0, np.uint8(3)) == Stream(0).at(3)
+    assert type(Stream(0).at(np.int64(3)).step) is type(Stream(0, np.int64(3)).step) is int
+
+
+@pytest.mark.parametrize("wrong", [0.1, 0.0, np.float64(1.0), True, np.True_, None, b"a", ("a",), np.zeros(1, int)])
+def test_what_is_no_name_is_refused(wrong):
+    sentence = "a stream is named by text and integers, not by"
+    for make in (Stream(0).child, ShapeStream().child, lambda name: Stream(0, 0, ("a", name))):
+        with pytest.raises(ConfigError, match=sentence):
+            make(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [1.7, 1.0, np.float32(2.0), True, np.False_, "1", None, np.zeros(1, int), np.asarray(1.0)],
+)
+def test_what_is_no_step_is_refused(wrong):
+    for make in (Stream(0).at, ShapeStream().at, lambda step: Stream(0, step)):
+        with pytest.raises(ConfigError, match="step must be an int, not"):
+            make(wrong)
+
+
+def test_a_path_is_no_text():
+    with pytest.raises(ConfigError, match=r"path must be a tuple of names, not 'noise': write \('noise',\)"):
+        Stream(0, 0, "noise")
+
+
 def test_distributions():
     uniform = Stream(0).uniform((100_000,), -1, 3)
     assert uniform.min() >= -1

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from portnn.checks import hold_count, hold_number
 from portnn.errors import ConfigError
@@ -26,7 +28,11 @@ __all__ = [
 
 
 class Schedule(ABC):
-    """A rule for the learning rate; a frozen dataclass. Called with the number of the step, from 1."""
+    """A rule for the learning rate; a frozen dataclass. Called with the number of the step, from 1.
+
+    A rate that is beyond all floats is infinite: then the run diverges, and says so. Those of this module raise
+    ConfigError for what is no number of a step.
+    """
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -52,6 +58,7 @@ class Constant(_From):
     """
 
     def __call__(self, step: int) -> float:
+        _past(step)
         return float(self.lr)
 
 
@@ -72,7 +79,7 @@ class Step(_From):
         hold_number(self, "factor", 0, open_low=True)
 
     def __call__(self, step: int) -> float:
-        return self.lr * self.factor ** ((step - 1) // self.every)
+        return _geometric(self.lr, self.factor, _past(step) // self.every)
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Exponential(_From):
         hold_number(self, "factor", 0, math.nextafter(1, 2), open_low=True)
 
     def __call__(self, step: int) -> float:
-        return self.lr * self.factor ** (step - 1)
+        return _geometric(self.lr, self.factor, _past(step))
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class InverseTime(_From):
         hold_number(self, "rate", 0)
 
     def __call__(self, step: int) -> float:
-        return self.lr / (1.0 + self.rate * (step - 1))
+        return self.lr / (1.0 + self.rate * _past(step))
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class _Until(_From):
         hold_number(self, "end", 0)
 
     def _progress(self, step: int) -> float:
-        return min(step - 1, self.steps) / self.steps
+        return min(_past(step), self.steps) / self.steps
 
 
 @dataclass(frozen=True)
@@ -164,9 +171,10 @@ class WarmUp(Schedule):
         hold_count(self, "steps")
 
     def __call__(self, step: int) -> float:
-        if step <= self.steps:
-            return self.then(1) * step / self.steps
-        return self.then(step - self.steps)
+        past = _past(step)
+        if past < self.steps:
+            return self.then(1) * (past + 1) / self.steps
+        return self.then(past + 1 - self.steps)
 
 
 @dataclass(frozen=True)
@@ -200,13 +208,28 @@ class OneCycle(_From):
         hold_number(self, "end", 0, open_low=True)
 
     def __call__(self, step: int) -> float:
-        position, top = min(step, self.steps) - 1.0, self.rise * self.steps - 1.0
-        first, last = self.lr / self.start, self.lr / (self.start * self.end)
+        position, top = min(_past(step), self.steps - 1.0), self.rise * self.steps - 1.0
+        first, last = self.lr / self.start, self.lr / self.start / self.end
         if position == top:
             return self.lr
         if position < top:
             return _between(first, self.lr, position / top)
         return _between(self.lr, last, (position - top) / (self.steps - 1.0 - top))
+
+
+def _past(step: Any) -> int:
+    """How many steps there were before this one; ConfigError unless it is the number of a step."""
+    if isinstance(step, bool) or not isinstance(step, Integral) or not 1 <= int(step) < 2**64:
+        raise ConfigError(f"a schedule is called with the number of a step, an int from 1 on, not with {step!r}")
+    return int(step) - 1
+
+
+def _geometric(lr: float, factor: float, times: int) -> float:
+    """``lr factor^times``"""
+    try:
+        return lr * factor**times
+    except OverflowError:  # of Python's power; a product that is too large is infinite
+        return math.inf
 
 
 def _between(a: float, b: float, share: float) -> float:
