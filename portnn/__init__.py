@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         optim,
         random,
         regularizers,
+        shapes,
+        testing,
         training,
         tree,
     )
@@ -51,6 +53,8 @@ __all__ = [
     "optim",
     "random",
     "regularizers",
+    "shapes",
+    "testing",
     "training",
     "tree",
 ]
