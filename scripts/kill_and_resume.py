@@ -22,10 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import add_device_arguments, run
+from common import Parser, add_device_arguments, add_seed_argument, run
 
 from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim
-from portnn.checks import check_count
 from portnn.data.augmentation import Shift
 from portnn.errors import PortnnError
 from portnn.random import Stream
@@ -44,13 +43,11 @@ READY = "ready"
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_device_arguments(parser)
-    parser.add_argument("--kills", type=int, default=50, help="default: 50")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default: 0)")
-    parser.add_argument("--child", metavar="DIR", help="be the process that is killed")
+    parser.add_count("--kills", default=50, help="default: 50")
+    add_seed_argument(parser, "of the moments of the kills")
+    parser.add_path("--child", metavar="DIR", help="be the process that is killed")
     return parser.parse_args()
 
 
@@ -138,7 +135,7 @@ def main() -> int:
     if args.child:
         train(Path(args.child), device)
         return 0
-    kills, moments = check_count("kills", args.kills), random.Random(args.seed)
+    kills, moments = args.kills, random.Random(args.seed)
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"
         alone.mkdir()

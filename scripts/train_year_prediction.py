@@ -18,17 +18,16 @@ import numpy as np
 from common import run
 from tables import parser
 
-from portnn import MLPRegressor
-from portnn.checks import check_count
+from portnn import MLPRegressor, get_backend
 from portnn.data import YEAR_PREDICTION_TRAIN_ROWS, stream_year_prediction
 
 
 def main() -> None:
     arguments = parser(__doc__, "YearPredictionMSD.txt")
-    arguments.add_argument("--epochs", type=int, default=10, help="passes over the training songs (default: 10)")
-    arguments.add_argument("--train-rows", type=int, default=YEAR_PREDICTION_TRAIN_ROWS, help="default: 463,715")
+    arguments.add_count("--epochs", default=10, help="passes over the training songs (default: 10)")
+    arguments.add_count("--train-rows", default=YEAR_PREDICTION_TRAIN_ROWS, help="default: 463,715")
     args = arguments.parse_args()
-    check_count("epochs", args.epochs)
+    get_backend(args.backend or args.device)  # before any work, not after it
 
     from sklearn.preprocessing import StandardScaler
 
