@@ -182,7 +182,7 @@ class Check:
             done = _ran(command)
             if not file.exists():
                 return Finding(False, (done.stderr or done.stdout).strip()[-300:], {})
-            found = json.loads(file.read_text())
+            found = json.loads(file.read_text(encoding="utf-8"))
         runs = [row for row in found["runs"] if row["name"] == self.device]
         missing = [f"{name}: {why}" for name, why in found["left_out"].items() if name.startswith(self.device)]
         if not runs or missing:

@@ -40,6 +40,8 @@ from portnn.training import (
 
 EPOCHS, BATCH, EXAMPLES = 30, 16, 200
 READY = "ready"
+#: What the process gives that was killed; on Windows it is 1.
+KILLED = -getattr(signal, "SIGKILL", -1)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -105,9 +107,9 @@ class Child:
         return True
 
     def kill(self) -> bool:
-        """Kill it with SIGKILL; False if it had ended just before."""
+        """Kill it, as by SIGKILL; False if it had ended just before."""
         self._process.kill()
-        return self._process.wait() == -signal.SIGKILL
+        return self._process.wait() == KILLED
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def check_folder_is_sound(folder: Path) -> bool:
     """Read every checkpoint and line of the log; whether the kill fell into the writing of a file."""
     for path in checkpoints(folder):
         Network.load(path)
-    for line in (folder / "log.jsonl").read_text().splitlines():
+    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
         json.loads(line)
     return any(folder.glob(".portnn-*.tmp"))
 

@@ -53,7 +53,7 @@ def test_train_then_predict(tmp_path):
     assert lines[-1].startswith("test accuracy ")
     accuracy = lines[-1].split()[2]
 
-    report = json.loads(result.read_text())
+    report = json.loads(result.read_text(encoding="utf-8"))
     assert report["config"]["hidden"] == [16]
     assert len(report["epochs"]) == 2
     assert {"epoch", "loss", "seconds", "val_accuracy"} <= report["epochs"][0].keys()
@@ -94,7 +94,7 @@ def report_of(path, *arguments):
     """What a run on the digits wrote as JSON."""
     done = script(TRAIN[0], "--data", "digits", "--json", path, *arguments)
     assert done.returncode == 0, done.stderr
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_plots_are_refused_before_the_training(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "filters.png").mkdir()
     (tmp_path / "without").mkdir()
-    (tmp_path / "without" / "matplotlib.py").write_text("raise ImportError")
+    (tmp_path / "without" / "matplotlib.py").write_text("raise ImportError", encoding="utf-8")
 
     def plots(folder, **environment):
         done = script(*TRAIN, "--data", "digits", "--plots", folder, **environment)
@@ -230,7 +230,7 @@ def test_predict_refuses_what_does_not_fit(tmp_path):
         return refused(script("scripts/predict_mnist.py", "--model", *arguments))
 
     assert "there is no such model file" in predict(tmp_path / "none")
-    (tmp_path / "text").write_text("text")
+    (tmp_path / "text").write_text("text", encoding="utf-8")
     assert "no safetensors file" in predict(tmp_path / "text")
     Network(nn.Affine(3), 4).save(tmp_path / "other")
     assert "takes rows of shape (4,); known images are" in predict(tmp_path / "other")
@@ -273,7 +273,7 @@ def started(*arguments, until):
 
 def curves(path):
     """What a run recorded, but for its times."""
-    records = json.loads(path.read_text())["epochs"]
+    records = json.loads(path.read_text(encoding="utf-8"))["epochs"]
     return [{k: v for k, v in record.items() if k not in ("seconds", "samples_per_second")} for record in records]
 
 
@@ -308,7 +308,7 @@ def test_a_run_that_was_ended_is_resumed(tmp_path):
     assert curves(tmp_path / "resumed.json") == curves(tmp_path / "alone.json")
     nets = [Network.load(tmp_path / name) for name in ("resumed", "alone")]
     tree.map(np.testing.assert_array_equal, *(net.params for net in nets))
-    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+    assert [json.loads(line)["epoch"] for line in log.read_text(encoding="utf-8").splitlines()] == [1, 2, 3]
 
 
 @pytest.mark.slow

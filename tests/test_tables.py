@@ -156,9 +156,9 @@ def test_a_song_that_is_wrong(tmp_path, cell, sentence):
 def write_titanic(folder, train=lambda line: line, test=lambda line: line):
     """Kaggle's files, whose lines are changed by functions of their cells."""
     rows = [PASSENGER, *(f"{i},{y},{rest}" for i, y, rest in passengers(120))]
-    (folder / "train.csv").write_text("\n".join(map(train, rows)) + "\n")
+    (folder / "train.csv").write_text("\n".join(map(train, rows)) + "\n", encoding="utf-8")
     rows = [PASSENGER.replace("Survived,", ""), *(f"{i},{rest}" for i, _, rest in passengers(20, 121))]
-    (folder / "test.csv").write_text("\n".join(map(test, rows)) + "\n")
+    (folder / "test.csv").write_text("\n".join(map(test, rows)) + "\n", encoding="utf-8")
     return script("scripts/train_titanic.py", "--data-dir", folder, "--submission", folder / "s.csv")
 
 
@@ -169,7 +169,7 @@ def test_what_is_submitted_is_in_the_format_of_kaggle(tmp_path):
     floats += [lambda line: re.sub(r"^(\d+),(\d),", r"\1.0,\2,", line)]
     done = write_titanic(tmp_path, *floats)
     assert (done.returncode, done.stderr) == (0, "")
-    header, *lines = (tmp_path / "s.csv").read_text().splitlines()
+    header, *lines = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()
     assert header == "PassengerId,Survived"
     assert [line.split(",")[0] for line in lines] == [str(i) for i in range(121, 141)]
     assert {line.split(",")[1] for line in lines} == {"0", "1"}
@@ -215,7 +215,7 @@ def test_a_passenger_of_unknown_class_is_decided_on(tmp_path):
 def test_districts_that_are_refused(tmp_path, change, sentence):
     rows = [HOUSE, *houses(20)]
     rows[2] = ",".join(change(rows[2].split(",")))
-    (tmp_path / "housing.csv").write_text("\n".join(rows))
+    (tmp_path / "housing.csv").write_text("\n".join(rows), encoding="utf-8")
     assert sentence in refused(script("scripts/train_housing.py", "--data-dir", tmp_path))
 
 
@@ -246,11 +246,11 @@ def test_gaps_among_the_districts_are_filled(tmp_path):
 )
 def test_flowers_that_are_refused(tmp_path, line, sentence):
     rows = [f"{i % 7},1,{i % 5},1,{'ab'[i % 2]}" for i in range(20)]
-    (tmp_path / "iris.data").write_text("\n".join([rows[0], line, *rows]), errors="surrogateescape")
+    (tmp_path / "iris.data").write_text("\n".join([rows[0], line, *rows]), errors="surrogateescape", encoding="utf-8")
     assert sentence in refused(script("scripts/train_iris.py", "--data-dir", tmp_path))
 
 
 @pytest.mark.slow
 def test_one_species_is_refused(tmp_path):
-    (tmp_path / "iris.data").write_text("1,2,3,4,a\n" * 10)
+    (tmp_path / "iris.data").write_text("1,2,3,4,a\n" * 10, encoding="utf-8")
     assert "of two or more" in refused(script("scripts/train_iris.py", "--data-dir", tmp_path))

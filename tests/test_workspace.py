@@ -216,7 +216,7 @@ def twin_and_portable():
 @pytest.mark.slow
 def test_everything_works_without_numba(tmp_path):
     """The suite's tests of NumPy's twins, in a process in which Numba seems not to be installed."""
-    (tmp_path / "no_numba.py").write_text('import sys\nsys.modules["numba"] = None\n')
+    (tmp_path / "no_numba.py").write_text('import sys\nsys.modules["numba"] = None\n', encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no_numba", "-p", "no:cacheprovider", "-k", "numpy or not ["]
     done = subprocess.run([*command, "tests/test_kernels.py", "tests/test_convolution.py"], env=env, check=False)
