@@ -18,6 +18,7 @@ from common import Parser, add_device_arguments, add_seed_argument
 from portnn.backend import first_line
 from portnn.data.cells import is_unknown, number
 from portnn.errors import DataError, MissingDataError, MissingLibraryError
+from portnn.storage import local
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,7 @@ def find_file(data_dir: str | None, folder: str, names: Sequence[str]) -> Path:
     where = data_dir or os.environ.get("PORTNN_DATA_DIR")
     if not where:
         raise MissingDataError(f"{names[0]} is needed: name its folder with --data-dir or PORTNN_DATA_DIR")
-    place = Path(os.path.expanduser(where))
+    place = Path(local(where))
     for path in (at / name for at in (place, place / folder) for name in names):
         if os.path.isfile(path):
             return path

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from portnn.checks import check_count
 from portnn.data.cells import number
 from portnn.errors import DataError, MissingDataError
+from portnn.storage import local
 
 __all__ = ["YEAR_PREDICTION_TRAIN_ROWS", "stream_year_prediction"]
 
@@ -78,7 +79,7 @@ def _find(data_dir: str | os.PathLike[str] | None) -> Path:
     where = data_dir or os.environ.get("PORTNN_DATA_DIR")
     if not where:
         raise MissingDataError(f"{_NAME} is needed: name its folder as data_dir, or in PORTNN_DATA_DIR")
-    folder = Path(os.path.expanduser(where))
+    folder = Path(local(where))
     for path in (place / name for place in (folder, folder / "yearprediction") for name in _FILES):
         if os.path.isfile(path):
             return path
