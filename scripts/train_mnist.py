@@ -34,6 +34,7 @@ from common import (
     write_json,
 )
 from models import OPTIMIZERS, RECIPES, augmentation
+from time_left import TimeLeft
 
 from portnn import Network, Trainer, get_backend, metrics
 from portnn.checks import check_batch_size, check_count
@@ -80,16 +81,19 @@ def _of_recipes(field: str) -> str:
 
 
 class EpochLines(Callback):
-    """One line of text an epoch."""
+    """One line of text an epoch, with an estimate of the time that is left."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+        self._left = TimeLeft()
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         print(
             f"epoch {record['epoch']:.0f}/{self.epochs}  train loss {record['loss']:.4f}  "
             f"test accuracy {record['val_accuracy']:.2%}  {record['samples_per_second']:,.0f} samples/s  "
-            f"{record['seconds']:.2f} s",
+            f"{record['seconds']:.2f} s{self._left.after_part(self.epochs - trainer.epoch)}",
             flush=True,
         )
 

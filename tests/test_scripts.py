@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,7 +50,9 @@ def test_train_then_predict(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("epoch ") for line in lines) == 2
+    first, second = (line for line in lines if line.startswith("epoch "))
+    assert re.search(r" s, about \d+ s left$", first)
+    assert second.endswith(" s")
     assert lines[-1].startswith("test accuracy ")
     accuracy = lines[-1].split()[2]
 
@@ -64,6 +67,31 @@ def test_train_then_predict(tmp_path):
     again = script("scripts/predict_mnist.py", "--model", model)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith(f"test accuracy {accuracy} on digits: ")
+
+
+def test_the_time_that_is_left(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import time_left
+
+    clock = iter([0.0, 100.0, 110.0, 130.0, 140.0])
+    monkeypatch.setattr(time_left.time, "perf_counter", lambda: next(clock))
+    left = time_left.TimeLeft()
+    # After the first part there is nothing better than that one, which also compiles.
+    assert [left.after_part(more) for more in (3, 2, 1, 0)] == [
+        ", about 5 min left",
+        ", about 20 s left",
+        ", about 15 s left",
+        "",
+    ]
+    seconds = {
+        0.2: "1 s",
+        59.4: "59 s",
+        59.6: "1 min",
+        3599.0: "1 h 00 min",
+        11_100.0: "3 h 05 min",
+        187_200.0: "2 d 4 h",
+    }
+    assert {number: time_left.duration(number) for number in seconds} == seconds
 
 
 @pytest.mark.slow
