@@ -16,6 +16,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 train: $(VENV)/.train
 	$(BIN)/python scripts/train_mnist.py --device cpu --epochs 5
+	@echo
+	@echo "What to try next: a network of convolutions, and what else can be computed on here:"
+	@echo "    $(BIN)/python scripts/train_mnist.py --model cnn-fast --save model.safetensors"
+	@echo "    $(BIN)/python -m portnn"
 
 test: $(VENV)/.test
 	$(if $(WITH),$(PIP) $(WITH))
@@ -34,7 +38,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); exit 1)
 
 $(VENV)/.train: pyproject.toml | $(BIN)/python
-	$(PIP) --editable ".[data,sklearn]"
+	$(PIP) --only-binary numba,llvmlite --editable ".[data,sklearn,fast]" || { $(PIP) --editable ".[data,sklearn]" \
+	    && echo "NOTE: there is no Numba for this system, so training takes longer; everything works without it."; }
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python

@@ -68,7 +68,7 @@ def library() -> Any:
 def source(subject: str) -> str:
     """The text of a file of kernels, with what all of them share."""
     folder = files(__package__).joinpath("cuda")
-    return "".join(folder.joinpath(name).read_text() for name in ("common.cuh", f"{subject}.cu"))
+    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("common.cuh", f"{subject}.cu"))
 
 
 @functools.cache

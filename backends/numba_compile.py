@@ -6,6 +6,7 @@ They run without the GIL and on one thread, and the compiled code is kept on dis
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,8 +18,17 @@ __all__ = ["HAS_NUMBA", "compiled", "loops"]
 
 F = TypeVar("F")
 
-#: Whether Numba (the extra ``fast``) is installed.
-HAS_NUMBA = find_spec("numba") is not None
+
+def _switched_off() -> bool:
+    """By Numba's own variable, as Numba reads it."""
+    try:
+        return int(os.environ.get("NUMBA_DISABLE_JIT", "0")) != 0
+    except ValueError:
+        return False
+
+
+#: Whether Numba (the extra ``fast``) is installed, and not switched off.
+HAS_NUMBA = find_spec("numba") is not None and not _switched_off()
 
 
 def compiled(function: F) -> F:
@@ -34,10 +44,16 @@ def compiled(function: F) -> F:
 
 @functools.cache
 def loops(subject: str) -> Any:
-    """The module ``numba_<subject>``; None without Numba, and with a warning where it is installed but of no use."""
+    """The module ``numba_<subject>``; None without Numba or where it is switched off, and with a warning where it is
+    installed but of no use.
+    """
     if not HAS_NUMBA:
         return None
     try:
+        from numba import config
+
+        if config.DISABLE_JIT:  # by its file or in the program: the loops would be run by Python
+            return None
         return import_module(f".numba_{subject}", __package__)
     except ImportError as error:  # as where NumPy is newer than Numba knows
         warnings.warn(f"Numba cannot be used, so training is slower: {first_line(error)}", RuntimeWarning, stacklevel=2)

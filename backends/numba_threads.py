@@ -5,6 +5,7 @@ The loop does not hold the GIL. Between two looks the thread offers its core to 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from llvmlite import ir
@@ -41,6 +42,8 @@ def _put(context: Any, array: Any, index: Any, value: Any) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]  # of Numba
 def _yield(context: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not hasattr(os, "sched_yield"):  # Windows: who waits keeps its core, for as many looks as it may
+            return ir.Constant(ir.IntType(32), 0)
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
         return builder.call(function, [])
 

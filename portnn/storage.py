@@ -19,10 +19,15 @@ from portnn.errors import DataError, ModelFileError, ShapeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_replaceable", "read_tensors", "rebuild", "write_atomically", "write_tensors"]
+__all__ = ["check_replaceable", "local", "read_tensors", "rebuild", "write_atomically", "write_tensors"]
 
 #: The entry of a file's metadata that holds a hash of all the rest. A file without it is read unchecked.
 _HASH = "blake2b"
+
+
+def local(path: str | os.PathLike[str]) -> str:
+    """A path as text, with the user's home in the place of a leading ``~``, which only shells put in."""
+    return os.path.expanduser(os.fspath(path))
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -32,7 +37,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     the path names something that is no file, such as a device. A process that is killed within the call leaves its
     temporary file, ``.portnn-*.tmp``, in the folder.
     """
-    target = Path(path).resolve()
+    target = Path(local(path)).resolve()
     check_replaceable(target)
     temporary = target.with_name(f".portnn-{secrets.token_hex(8)}.tmp")
     try:
@@ -62,8 +67,9 @@ def _sync_folder(folder: Path) -> None:
 
 def check_replaceable(path: str | os.PathLike[str]) -> None:
     """Raise ModelFileError if there is something at the path that is no ordinary file."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ModelFileError(f"{os.fspath(path)} cannot be written: it is there, and no ordinary file")
+    name = local(path)
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise ModelFileError(f"{name} cannot be written: it is there, and no ordinary file")
 
 
 def write_tensors(
@@ -84,7 +90,7 @@ def write_tensors(
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise ModelFileError(f"{os.fspath(path)} cannot be written: {error.strerror or error}") from error
+        raise ModelFileError(f"{local(path)} cannot be written: {error.strerror or error}") from error
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -97,7 +103,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]],
     """
     from safetensors import SafetensorError, safe_open
 
-    name = os.fspath(path)
+    name = local(path)
     if not os.path.isfile(name):
         raise ModelFileError(f"{name}: there is no such model file")
     try:

@@ -11,18 +11,16 @@ step on the runs part. For float64 on JAX, set JAX_ENABLE_X64=1.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from common import add_data_arguments, load_images, run
+from common import Parser, add_data_arguments, add_seed_argument, load_images, run
 from models import mlp
 from numpy.typing import NDArray
 
 from portnn import Network, Trainer, available_backends, get_backend, losses, nn, optim, tree
 from portnn.backend import Backend
-from portnn.checks import check_count
 from portnn.data import Dataset
 from portnn.errors import BackendError
 from portnn.random import Stream
@@ -87,15 +85,14 @@ def drawn(backend: Backend, dtype: str, seed: int) -> bytes:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     usable = [name for name, status in available_backends().items() if status.usable and name != "strict"]
     usable.sort(key=lambda name: name != "numpy")
     parser.add_argument("--backends", nargs="+", default=usable, help=f"default: {' '.join(usable)}")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_count("--steps", default=100, help="whose losses are compared (default: 100)")
+    add_seed_argument(parser, "of parameters, batches and noise")
     add_data_arguments(parser)
     args = parser.parse_args()
-    check_count("steps", args.steps)
     if len(args.backends) < 2:
         raise BackendError(f"there is nothing to compare {args.backends[0]} with: name two backends at least")
     data = load_images(args.data, args.data_dir)

@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import add_data_arguments, add_precision_argument, check_writable, run, write_json
-from drawing import figure, save
+from common import Parser, add_data_arguments, add_precision_argument, check_writable, run, write_json
+from drawing import check_picture, figure, save
 from models import RECIPES
 from peers.process import TIMES, Job, in_process
 
@@ -44,9 +44,7 @@ FEWEST_STEPS = 5
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--devices", nargs="+", default=["cpu", "gpu"], help="names of devices (default: cpu gpu)")
     parser.add_argument("--models", nargs="+", choices=RECIPES, default=MODELS, help=f"default: {' '.join(MODELS)}")
     parser.add_argument(
@@ -56,10 +54,9 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SIZE",
         help="numbers, or ranges that double, such as 32..8192 (the default)",
     )
-    parser.add_argument("--steps", type=int, default=50, help="timed at once, at most (default: 50)")
-    parser.add_argument(
+    parser.add_count("--steps", default=50, help="timed at once, at most (default: 50)")
+    parser.add_count(
         "--examples",
-        type=int,
         default=60_000,
         help=f"in the steps that are timed at once, at most, but {FEWEST_STEPS} steps are made at least "
         "(default: 60000)",
@@ -67,8 +64,8 @@ def parse_arguments() -> argparse.Namespace:
     add_precision_argument(parser)
     parser.add_argument("--peers", action="store_true", help="measure torch and JAX on the same devices, too")
     add_data_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write all figures and the machine's description")
-    parser.add_argument("--picture", metavar="FILE", type=Path, help="draw samples a second over batch sizes as a PNG")
+    parser.add_path("--json", metavar="FILE", help="write all figures and the machine's description")
+    parser.add_path("--picture", metavar="FILE", help="draw samples a second over batch sizes as a PNG")
     return parser.parse_args()
 
 
@@ -230,11 +227,10 @@ def draw(picture: Path, rows: Sequence[dict[str, Any]], note: str) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    for name in ("steps", "examples"):
-        check_count(name, getattr(args, name))
     sizes = batch_sizes(args.batch_sizes)
     check_writable(args.json)
-    check_writable(args.picture)
+    if args.picture:
+        check_picture(args.picture)
     job = Job(
         peer="", model="", batch_size=1, steps=1, data=args.data, data_dir=args.data_dir, precision=args.precision
     )
@@ -264,7 +260,7 @@ def main() -> None:
         write_json(args.json, {**content, "runs": comparison.rows})
         print(f"wrote {args.json}")
     if args.picture:
-        draw(args.picture, comparison.rows, note)
+        draw(Path(args.picture), comparison.rows, note)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,13 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import add_data_arguments, check_writable, run, write_json
-from drawing import figure, save
+from common import Parser, add_data_arguments, check_writable, run, write_json
+from drawing import check_picture, figure, save
 from models import RECIPES
 from peers import PEERS
 from peers.process import IMAGES, TARGET, TIMES, Job, in_process
 
 from portnn import get_backend
-from portnn.checks import check_count
 from portnn.environment import blas, describe
 from portnn.errors import PortnnError
 
@@ -37,21 +36,18 @@ FIGURES = {"seconds", "epoch", "warm_up", "memory"}
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--model", choices=RECIPES, default="mlp")
-    parser.add_argument("--batch-size", type=int, help="default: that of the model's recipe")
-    parser.add_argument(
-        "--hidden", type=int, nargs="+", help="units of the hidden layers; default: those of the recipe"
-    )
-    parser.add_argument("--steps", type=int, default=100, help=f"timed {TIMES} times in each run (default: 100)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_count("--batch-size", help="default: that of the model's recipe")
+    parser.add_count("--hidden", nargs="+", help="units of the hidden layers; default: those of the recipe")
+    parser.add_count("--steps", default=100, help=f"timed {TIMES} times in each run (default: 100)")
+    parser.add_count("--rounds", default=5, help="default: 5")
     parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", help="default: all that can be had")
-    parser.add_argument("--cold-start", action="store_true", help=f"measure the way to a test accuracy of {TARGET:.0%}")
+    aim = f"{TARGET:.0%}".replace("%", "%%")  # argparse puts values in for %
+    parser.add_argument("--cold-start", action="store_true", help=f"measure the way to a test accuracy of {aim}")
     add_data_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write all figures and the machine's description")
-    parser.add_argument("--picture", metavar="FILE", type=Path, help="draw the figures as a PNG")
+    parser.add_path("--json", metavar="FILE", help="write all figures and the machine's description")
+    parser.add_path("--picture", metavar="FILE", help="draw the figures as a PNG")
     return parser.parse_args()
 
 
@@ -74,6 +70,8 @@ def all_runs(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
                 if args.peers or i:
                     raise PortnnError(f"{peer}: {error}") from None
                 print(f"left out: {peer}: {error}", flush=True)
+    if not runs:
+        raise PortnnError("no run ended well")
     return runs
 
 
@@ -109,16 +107,14 @@ def draw(args: argparse.Namespace, runs: dict[str, list[dict[str, Any]]], note: 
     axes.invert_yaxis()
     axes.set_xlabel("seconds from the start to 97 %" if args.cold_start else "seconds an epoch of 60,000 images")
     axes.set_title(f"{args.model}, {note}", fontsize=9)
-    save(drawing, args.picture)
+    save(drawing, Path(args.picture))
 
 
 def main() -> None:
     args = parse_arguments()
-    for name in ("batch_size", "steps", "rounds"):
-        if getattr(args, name) is not None:
-            check_count(name.replace("_", "-"), getattr(args, name))
     check_writable(args.json)
-    check_writable(args.picture)
+    if args.picture:
+        check_picture(args.picture)
     kernel = blas()
     pinned = " (pinned by OPENBLAS_CORETYPE: a user's machine may be faster)" if kernel.get("pinned") else ""
     size = args.batch_size or RECIPES[args.model].batch_size

@@ -17,10 +17,9 @@ import time
 import warnings
 from typing import Any
 
-from common import add_device_arguments, check_writable, run, write_json
+from common import Parser, add_device_arguments, add_seed_argument, check_writable, run, write_json
 
 import portnn
-from portnn.checks import check_count
 from portnn.data import load_mnist
 from portnn.environment import describe
 
@@ -88,26 +87,25 @@ def compare_times(args: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_device_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of folds and networks (default: 0)")
+    add_seed_argument(parser, "of folds and networks", bits=32)  # as scikit-learn takes them
     parser.add_argument("--mnist", action="store_true", help="compare the time of a fit on MNIST, too")
-    parser.add_argument("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
-    parser.add_argument("--epochs", type=int, default=2, help="of each fit on MNIST (default: 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="fits of each on MNIST (default: 3)")
+    parser.add_path("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
+    parser.add_count("--epochs", default=2, help="of each fit on MNIST (default: 2)")
+    parser.add_count("--rounds", default=3, help="fits of each on MNIST (default: 3)")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="default: float32")
-    parser.add_argument("--json", metavar="FILE", help="write what was measured, and the environment")
+    parser.add_path("--json", metavar="FILE", help="write what was measured, and the environment")
     args = parser.parse_args()
     check_writable(args.json)
-    check_count("epochs", args.epochs)
-    check_count("rounds", args.rounds)
+    device = args.backend or args.device
+    portnn.get_backend(device)  # before any work, not after it
+    if args.mnist:
+        load_mnist(args.data_dir)
 
     from sklearn.exceptions import ConvergenceWarning
 
     warnings.simplefilter("ignore", ConvergenceWarning)  # of both alike
-    device = args.backend or args.device
     report: dict[str, Any] = {"config": vars(args), "scores": compare_scores(device, args.seed)}
     if args.mnist:
         report["seconds"] = compare_times(args)

@@ -6,6 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common import check_folder, check_writable
+
 from portnn.errors import ConfigError, PortnnError
 from portnn.storage import write_atomically
 
@@ -27,6 +29,14 @@ def figure(rows: int = 1, columns: int = 1, *, width: float = 9.0, height: float
     rcParams |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9.0}
     drawing = Figure(figsize=(width, height), layout="constrained")
     return drawing, list(drawing.subplots(rows, columns, squeeze=False).flat)
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise before any work, not after it, if a picture could not be drawn, or written there."""
+    figure()
+    check_folder(Path(path).parent)
+    if Path(path).parent.is_dir():
+        check_writable(path)
 
 
 def save(drawing: Figure, picture: Path) -> None:

@@ -11,12 +11,10 @@ ten seconds.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import io
 import json
 import random
-import resource
 import signal
 import struct
 import tempfile
@@ -28,14 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import run
+from common import Parser, add_seed_argument, run
 from safetensors.numpy import save
 from tables import read_table
 
 from portnn import Network, Trainer, losses, nn, optim
-from portnn.checks import check_count
 from portnn.data import read_idx, stream_year_prediction
-from portnn.errors import PortnnError
+from portnn.errors import MissingLibraryError, PortnnError
 from portnn.storage import read_tensors
 from portnn.training import Callback, CSVLog, EarlyStopping, JSONLinesLog, ReduceOnPlateau
 
@@ -233,14 +230,17 @@ def read_all(name: str, count: int, seed: int, folder: Path) -> Counter[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--count", type=int, default=10_000, help="files for each reader (default: 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser = Parser(__doc__)
+    parser.add_count("--count", default=10_000, help="files for each reader (default: 10000)")
+    add_seed_argument(parser, "of the damage")
     parser.add_argument("--reader", nargs="+", choices=READERS, default=READERS, help="default: all")
     args = parser.parse_args()
-    check_count("count", args.count)
+    try:
+        import resource
+    except ImportError:
+        raise MissingLibraryError(
+            "limits of memory and time are those of Unix: there are none on this system"
+        ) from None
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     with tempfile.TemporaryDirectory() as folder:
         for name in args.reader:

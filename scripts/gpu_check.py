@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import add_data_arguments, check_writable, run, write_json
+from common import Parser, add_data_arguments, check_writable, run, write_json
 from compare_backends import Watch
 from models import RECIPES, bn_dropout
 
@@ -182,7 +182,7 @@ class Check:
             done = _ran(command)
             if not file.exists():
                 return Finding(False, (done.stderr or done.stdout).strip()[-300:], {})
-            found = json.loads(file.read_text())
+            found = json.loads(file.read_text(encoding="utf-8"))
         runs = [row for row in found["runs"] if row["name"] == self.device]
         missing = [f"{name}: {why}" for name, why in found["left_out"].items() if name.startswith(self.device)]
         if not runs or missing:
@@ -221,18 +221,16 @@ def _outcomes(file: Path) -> list[tuple[str, str]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--device", default="gpu", help="any device that portnn knows (default: gpu)")
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="what of the suite (default: all)")
-    parser.add_argument("--steps", type=int, default=100, help="whose losses are compared (default: 100)")
+    parser.add_count("--steps", default=100, help="whose losses are compared (default: 100)")
     parser.add_argument("--models", nargs="+", choices=RECIPES, default=["small", "mlp", "wide", "cnn"])
     parser.add_argument("--batch-sizes", nargs="+", default=["128", "8192"], metavar="SIZE", help="default: 128 8192")
     parser.add_argument("--peers", action="store_true", help="measure torch and JAX on the same device, too")
     add_data_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write everything that was found")
+    parser.add_path("--json", metavar="FILE", help="write everything that was found")
     return parser.parse_args()
 
 

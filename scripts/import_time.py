@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
+
+from common import Parser, run
 
 STATEMENTS = {
     "nothing": "pass",
@@ -17,9 +18,9 @@ STATEMENTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = max(1, parser.parse_args().rounds)
+    parser = Parser(__doc__)
+    parser.add_count("--rounds", default=15, help="default: 15")
+    rounds = parser.parse_args().rounds
     seconds: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for _ in range(rounds):
         for name, statement in STATEMENTS.items():
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

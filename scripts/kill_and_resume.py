@@ -22,10 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import add_device_arguments, run
+from common import Parser, add_device_arguments, add_seed_argument, run
 
 from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim
-from portnn.checks import check_count
 from portnn.data.augmentation import Shift
 from portnn.errors import PortnnError
 from portnn.random import Stream
@@ -41,16 +40,16 @@ from portnn.training import (
 
 EPOCHS, BATCH, EXAMPLES = 30, 16, 200
 READY = "ready"
+#: What the process gives that was killed; on Windows it is 1.
+KILLED = -getattr(signal, "SIGKILL", -1)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_device_arguments(parser)
-    parser.add_argument("--kills", type=int, default=50, help="default: 50")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default: 0)")
-    parser.add_argument("--child", metavar="DIR", help="be the process that is killed")
+    parser.add_count("--kills", default=50, help="default: 50")
+    add_seed_argument(parser, "of the moments of the kills")
+    parser.add_path("--child", metavar="DIR", help="be the process that is killed")
     return parser.parse_args()
 
 
@@ -108,9 +107,9 @@ class Child:
         return True
 
     def kill(self) -> bool:
-        """Kill it with SIGKILL; False if it had ended just before."""
+        """Kill it, as by SIGKILL; False if it had ended just before."""
         self._process.kill()
-        return self._process.wait() == -signal.SIGKILL
+        return self._process.wait() == KILLED
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -127,7 +126,7 @@ def check_folder_is_sound(folder: Path) -> bool:
     """Read every checkpoint and line of the log; whether the kill fell into the writing of a file."""
     for path in checkpoints(folder):
         Network.load(path)
-    for line in (folder / "log.jsonl").read_text().splitlines():
+    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
         json.loads(line)
     return any(folder.glob(".portnn-*.tmp"))
 
@@ -138,7 +137,7 @@ def main() -> int:
     if args.child:
         train(Path(args.child), device)
         return 0
-    kills, moments = check_count("kills", args.kills), random.Random(args.seed)
+    kills, moments = args.kills, random.Random(args.seed)
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"
         alone.mkdir()

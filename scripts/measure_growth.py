@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import add_data_arguments, check_writable, run, write_json
-from drawing import figure, save
+from common import Parser, add_data_arguments, check_writable, run, write_json
+from drawing import check_picture, figure, save
 from peers.process import Job, in_process
 
 from portnn import get_backend
-from portnn.checks import check_count
 from portnn.environment import describe
 
 WIDTH, BATCH = 512, 128
@@ -33,15 +32,13 @@ EXAMPLES = 16_384
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCHES, help="default: 32 to 8192")
-    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, help="default: 64 to 4096")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = Parser(__doc__)
+    parser.add_count("--batch-sizes", nargs="+", default=BATCHES, help="default: 32 to 8192")
+    parser.add_count("--widths", nargs="+", default=WIDTHS, help="default: 64 to 4096")
+    parser.add_count("--rounds", default=3, help="default: 3")
     add_data_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write all figures and the machine's description")
-    parser.add_argument("--picture", metavar="FILE", type=Path, help="draw the figures as a PNG")
+    parser.add_path("--json", metavar="FILE", help="write all figures and the machine's description")
+    parser.add_path("--picture", metavar="FILE", help="draw the figures as a PNG")
     return parser.parse_args()
 
 
@@ -104,12 +101,9 @@ def draw(path: Path, batches: dict[int, list[dict[str, Any]]], widths: dict[int,
 
 def main() -> None:
     args = parse_arguments()
-    for name in ("batch_sizes", "widths"):
-        for value in getattr(args, name):
-            check_count(name, value)
-    check_count("rounds", args.rounds)
     check_writable(args.json)
-    check_writable(args.picture)
+    if args.picture:
+        check_picture(args.picture)
     batches: dict[int, list[dict[str, Any]]] = {batch: [] for batch in args.batch_sizes}
     widths: dict[int, list[dict[str, Any]]] = {width: [] for width in args.widths}
     for _ in range(args.rounds):
@@ -123,7 +117,7 @@ def main() -> None:
         content = {"config": config, "batches": batches, "widths": widths, **found}
         write_json(args.json, {**content, "environment": describe(get_backend("cpu"))})
     if args.picture:
-        draw(args.picture, batches, widths)
+        draw(Path(args.picture), batches, widths)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ python scripts/predict_mnist.py --model model.safetensors --data-dir path/to/dat
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
-from common import add_data_arguments, add_device_arguments, load_images, run
+from common import Parser, add_data_arguments, add_device_arguments, load_images, run
 
 from portnn import Network
 from portnn.errors import ShapeError
@@ -17,8 +15,8 @@ DATA_OF_SHAPE: dict[tuple[int, ...], str] = {(28, 28): "mnist", (8, 8): "digits"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, metavar="FILE", help="what train_mnist.py --save wrote")
+    parser = Parser(__doc__)
+    parser.add_path("--model", required=True, metavar="FILE", help="what train_mnist.py --save wrote")
     add_data_arguments(parser, auto="by the size of its images")
     add_device_arguments(parser)
     args = parser.parse_args()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common import (
+    Parser,
     add_data_arguments,
     add_device_arguments,
     add_precision_argument,
@@ -32,7 +33,6 @@ from models import RECIPES
 from portnn import Network, get_backend, losses, nn, optim
 from portnn._typing import Array, Backward, Shape, Tree
 from portnn.backend import Backend
-from portnn.checks import check_count
 from portnn.environment import describe
 from portnn.random import Stream, as_stream
 from portnn.training.steps import gather
@@ -87,16 +87,14 @@ class Timed(nn.Layer):
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_device_arguments(parser)
     add_precision_argument(parser)
     parser.add_argument("--model", choices=RECIPES, default="mlp", help="default: mlp")
-    parser.add_argument("--batch-size", type=int, help="default: that of the model's recipe")
-    parser.add_argument("--steps", type=int, default=100, help="default: 100")
+    parser.add_count("--batch-size", help="default: that of the model's recipe")
+    parser.add_count("--steps", default=100, help="default: 100")
     add_data_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", help="write all figures and the machine's description")
+    parser.add_path("--json", metavar="FILE", help="write all figures and the machine's description")
     return parser.parse_args()
 
 
@@ -104,7 +102,7 @@ def main() -> None:
     args = parse_arguments()
     check_writable(args.json)
     recipe, backend = RECIPES[args.model], get_backend(args.backend or args.device, args.precision)
-    size, steps = args.batch_size or recipe.batch_size, check_count("steps", args.steps) + WARM_UP
+    size, steps = args.batch_size or recipe.batch_size, args.steps + WARM_UP
     data = load_images(args.data, args.data_dir)
     layer = recipe.network(data.x_train.shape[1:], data.classes, recipe.hidden)
     clock = Clock(backend)

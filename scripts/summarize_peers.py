@@ -7,17 +7,17 @@ Each share is the median of those of the rounds. Of peers that were run in sever
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import run
+from common import Parser, run
 from models import RECIPES
 
-from portnn.errors import PortnnError
+from portnn.backend import first_line
+from portnn.errors import DataError
 
 OURS = "portnn numpy"
 #: The columns, each with the peers that belong to it.
@@ -72,18 +72,30 @@ def tables(reports: Sequence[dict[str, Any]]) -> list[str]:
     return ["\n".join(table(chosen, key, figure, title)) for chosen, key, figure, title in kinds if chosen]
 
 
+def read(path: str) -> dict[str, Any]:
+    """A report, if it is one: with the runs of at least ourselves, each with all figures that are asked for."""
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from None
+    try:
+        config, runs = report["config"], report["runs"]
+        known = config["batch_size"] or RECIPES[config["model"]].batch_size
+        keys = ("seconds",) if config["cold_start"] else ("epoch", "memory")
+        rounds = {len(runs[OURS]), *map(len, runs.values())}
+        right = known and rounds != {0} and len(rounds) == 1
+        right = right and all(one[key] > 0 for each in runs.values() for one in each for key in keys)
+    except (KeyError, TypeError, AttributeError):
+        right = False
+    if not right:
+        raise DataError(f"{path} is no report of compare_peers.py --json with runs of {OURS}")
+    return dict(report)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("reports", nargs="+", type=Path, metavar="FILE", help="written by compare_peers.py --json")
-    reports = []
-    for path in parser.parse_args().reports:
-        try:
-            reports.append(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise PortnnError(f"{path} cannot be read: {error}") from error
-    print("\n\n".join(tables(reports)))
+    parser = Parser(__doc__)
+    parser.add_path("reports", nargs="+", metavar="FILE", help="written by compare_peers.py --json")
+    print("\n\n".join(tables([read(path) for path in parser.parse_args().reports])))
 
 
 if __name__ == "__main__":

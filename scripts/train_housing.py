@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from common import check_folder, run
-from drawing import figure, save
-from tables import as_float32, find_file, parser, read_table
+from common import run
+from drawing import check_picture, figure, save
+from tables import as_float32, demand, find_file, parser, read_table
 
-from portnn import LossCurveDisplay, MLPRegressor, optim
+from portnn import LossCurveDisplay, MLPRegressor, get_backend, optim
 from portnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def build(device: str, seed: int, samples: int) -> TransformedTargetRegressor:
     network = MLPRegressor(
         hidden_layer_sizes=(256, 128, 64),
         alpha=0.01,
-        batch_size=BATCH_SIZE,
+        batch_size=min(BATCH_SIZE, samples),
         max_iter=EPOCHS,
         n_iter_no_change=EPOCHS,
         optimizer=optim.Adam(optim.schedules.OneCycle(0.01, steps)),
@@ -79,17 +79,17 @@ def draw(picture: Path, model: Any, true: Any, predicted: Any) -> None:
 
 def main() -> None:
     arguments = parser(__doc__, "housing.csv")
-    arguments.add_argument("--plot", metavar="FILE", help="draw the loss and the errors of prediction (PNG)")
+    arguments.add_path("--plot", metavar="FILE", help="draw the loss and the errors of prediction (PNG)")
     args = arguments.parse_args()
     if args.plot:
-        figure()  # before any work, not after it
-        check_folder(str(Path(args.plot).parent))
-    table = read_table(
-        find_file(args.data_dir, "housing", ["housing.csv", "housing.csv.gz"]), [*NUMBERS, PLACE, TARGET]
-    )
-    y = table[TARGET].to_numpy(dtype=float)
-    if len(y) < 10 or not (y > 0).all():
-        raise DataError(f"the column {TARGET} must be above 0, for ten districts or more")
+        check_picture(args.plot)
+    get_backend(args.backend or args.device)
+    path = find_file(args.data_dir, "housing", ["housing.csv", "housing.csv.gz"])
+    table = read_table(path, [*NUMBERS, PLACE, TARGET], [PLACE])
+    y = table[TARGET].to_numpy()
+    demand(path, table, TARGET, y > 0, "above 0")
+    if len(y) < 10:
+        raise DataError(f"{path} has {len(y)} districts, and ten or more are needed")
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import r2_score, root_mean_squared_error

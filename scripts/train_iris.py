@@ -9,15 +9,17 @@ cm and the species on each line, without a header. scripts/lectures/iris.py draw
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import run
-from tables import as_float32, find_file, parser
+from tables import as_float32, find_file, number_at, parser, read_rows
 
 from portnn import MLPClassifier
+from portnn.data.cells import is_unknown
 from portnn.errors import DataError
+
+COLUMNS = ("sepal length", "sepal width", "petal length", "petal width", "species")
 
 
 def load(data_dir: str | None) -> tuple[Any, Any]:
@@ -28,17 +30,21 @@ def load(data_dir: str | None) -> tuple[Any, Any]:
         bunch = load_iris()
         return bunch.data, bunch.target_names[bunch.target]
     path = find_file(data_dir, "iris", ["iris.data"])
-    rows = [line.split(",") for line in Path(path).read_text().splitlines() if line.strip()]
-    for number, row in enumerate(rows, 1):
-        if len(row) != 5:
+    numbers, rows = read_rows(path, lambda first: len(first) == len(COLUMNS))
+    sizes = np.empty((len(rows), 4))
+    for i, (number, row) in enumerate(zip(numbers, rows, strict=True)):
+        if len(row) != len(COLUMNS):
             raise DataError(f"{path}: row {number} has {len(row)} columns, and not four sizes and a species")
-    try:
-        sizes = np.asarray([row[:4] for row in rows], dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"{path}: a size is no number: {error}") from None
-    species = np.asarray([row[4].strip() for row in rows])
-    if len(rows) == 0 or np.unique(species, return_counts=True)[1].min() < 5:
-        raise DataError(f"{path} has fewer than five flowers of a species, and five folds are to be made")
+        sizes[i] = [number_at(path, number, column, cell) for column, cell in zip(COLUMNS[:4], row, strict=False)]
+        unknown = [column for column, cell in zip(COLUMNS, row, strict=True) if is_unknown(cell)]
+        if unknown:
+            raise DataError(f"{path}: row {number} has no value in column {unknown[0]}")
+    species = np.asarray([row[4] for row in rows])
+    counts = np.unique(species, return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < 5:
+        raise DataError(
+            f"{path} has fewer than five flowers of a species, and five folds are to be made of two or more"
+        )
     return sizes, species
 
 

@@ -20,10 +20,12 @@ import time
 
 import mnist_plots
 from common import (
+    Parser,
     add_checkpoint_arguments,
     add_data_arguments,
     add_device_arguments,
     add_precision_argument,
+    add_seed_argument,
     check_writable,
     go_on,
     load_images,
@@ -32,6 +34,7 @@ from common import (
     write_json,
 )
 from models import OPTIMIZERS, RECIPES, augmentation
+from time_left import TimeLeft
 
 from portnn import Network, Trainer, get_backend, metrics
 from portnn.checks import check_batch_size, check_count
@@ -40,9 +43,7 @@ from portnn.training import Callback, ProgressBar, stop_on_signals
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_device_arguments(parser)
     add_precision_argument(parser)
     parser.add_argument("--model", choices=RECIPES, default="mlp", help="default: mlp")
@@ -57,15 +58,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--lr", type=float, help="largest learning rate (default: the recipe's, or the optimizer's own)"
     )
-    parser.add_argument("--epochs", type=int, help=f"default: {_of_recipes('epochs')}")
-    parser.add_argument("--batch-size", type=int, help=f"default: {_of_recipes('batch_size')}")
+    parser.add_count("--epochs", help=f"default: {_of_recipes('epochs')}")
+    parser.add_count("--batch-size", help=f"default: {_of_recipes('batch_size')}")
     parser.add_argument("--augment", action="store_true", help="shift, turn and zoom the training images at random")
-    parser.add_argument("--seed", type=int, default=0, help="of parameters and batch order, on every backend alike")
+    add_seed_argument(parser, "of parameters and batch order, on every backend alike")
     add_data_arguments(parser)
-    parser.add_argument("--save", metavar="FILE", help="write the trained network (safetensors)")
-    parser.add_argument("--json", metavar="FILE", help="write configuration, curves and environment")
+    parser.add_path("--save", metavar="FILE", help="write the trained network (safetensors)")
+    parser.add_path("--json", metavar="FILE", help="write configuration, curves and environment")
     add_checkpoint_arguments(parser)
-    parser.add_argument("--plots", metavar="DIR", help="draw wrongly classified digits, filters and a confusion matrix")
+    parser.add_path("--plots", metavar="DIR", help="draw wrongly classified digits, filters and a confusion matrix")
     args = parser.parse_args()
     for name in ("hidden", "optimizer", "epochs", "batch_size"):
         if getattr(args, name) is None:
@@ -80,16 +81,19 @@ def _of_recipes(field: str) -> str:
 
 
 class EpochLines(Callback):
-    """One line of text an epoch."""
+    """One line of text an epoch, with an estimate of the time that is left."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+        self._left = TimeLeft()
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         print(
             f"epoch {record['epoch']:.0f}/{self.epochs}  train loss {record['loss']:.4f}  "
             f"test accuracy {record['val_accuracy']:.2%}  {record['samples_per_second']:,.0f} samples/s  "
-            f"{record['seconds']:.2f} s",
+            f"{record['seconds']:.2f} s{self._left.after_part(self.epochs - trainer.epoch)}",
             flush=True,
         )
 

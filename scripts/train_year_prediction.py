@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from common import run
 from tables import parser
+from time_left import TimeLeft
 
-from portnn import MLPRegressor
-from portnn.checks import check_count
+from portnn import MLPRegressor, get_backend
 from portnn.data import YEAR_PREDICTION_TRAIN_ROWS, stream_year_prediction
 
 
 def main() -> None:
     arguments = parser(__doc__, "YearPredictionMSD.txt")
-    arguments.add_argument("--epochs", type=int, default=10, help="passes over the training songs (default: 10)")
-    arguments.add_argument("--train-rows", type=int, default=YEAR_PREDICTION_TRAIN_ROWS, help="default: 463,715")
+    arguments.add_count("--epochs", default=10, help="passes over the training songs (default: 10)")
+    arguments.add_count("--train-rows", default=YEAR_PREDICTION_TRAIN_ROWS, help="default: 463,715")
     args = arguments.parse_args()
-    check_count("epochs", args.epochs)
+    get_backend(args.backend or args.device)  # before any work, not after it
 
     from sklearn.preprocessing import StandardScaler
 
@@ -48,6 +48,7 @@ def main() -> None:
         device=args.backend or args.device,
         random_state=args.seed,
     )
+    left = TimeLeft()
     for epoch in range(1, args.epochs + 1):
         begin = time.perf_counter()
         for x, y in songs("train"):
@@ -59,7 +60,7 @@ def main() -> None:
             error, count = error + float(np.sum((predicted - y) ** 2)), count + len(y)
         print(
             f"epoch {epoch}/{args.epochs}  RMSE {(error / count) ** 0.5:.3f} years on {count:,} test songs  "
-            f"{time.perf_counter() - begin:.1f} s",
+            f"{time.perf_counter() - begin:.1f} s{left.after_part(args.epochs - epoch)}",
             flush=True,
         )
     print(f"always naming the mean year has an RMSE of {y_scale.scale_[0]:.3f} years on the training songs")

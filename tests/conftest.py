@@ -1,4 +1,6 @@
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # scikit-learn dispatches on arrays of other libraries only where SciPy was told to before it was imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+# JAX would take three quarters of a GPU's memory, in each worker.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+# In the background of a shell, and under nohup, Ctrl-C is ignored, and so it would be in every child: tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from lanes import USABLE, USABLE64, open_lane
 

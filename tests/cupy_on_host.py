@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import functools
 import hashlib
 import itertools
@@ -35,8 +34,13 @@ from portnn import kernels
 from portnn.backend import Backend, Memory, Status
 from portnn.kernels import Kernel
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 #: Fibers are made as on Linux.
-COMPILER = shutil.which("g++") if sys.platform == "linux" else None
+COMPILER = shutil.which("g++") if sys.platform == "linux" and fcntl else None
 SHIM = Path(__file__).parent / "cuda_on_host.hpp"
 #: What was compiled is kept between runs, and shared by workers.
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "cuda_on_host"
@@ -197,10 +201,10 @@ class RawModule:
 def build(code: str, options: tuple[str, ...]) -> Path:
     exports = "\n".join(f"EXPORT({name})" for name in re.findall(r"^KERNEL (\w+)\(", code, re.MULTILINE))
     text = f'#include "{SHIM}"\n{code}\n{exports}\n'
-    key = hashlib.sha256(repr((SHIM.read_text(), text, options)).encode()).hexdigest()[:20]
+    key = hashlib.sha256(repr((SHIM.read_text(encoding="utf-8"), text, options)).encode()).hexdigest()[:20]
     built = CACHE / f"{key}.so"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{key}.lock").open("w") as lock:
+    with (CACHE / f"{key}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
         if not built.exists():
             unfinished = built.with_suffix(".part")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from portnn import tree
@@ -44,6 +47,18 @@ def assert_close(actual: Any, expected: Any, dtype: str) -> None:
         assert_allclose(a, e, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale)
 
     tree.map(check, actual, expected)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The system cuts files short that become larger, in bytes, as where a disk is full."""
+    resource = pytest.importorskip("resource", reason="this system does not limit the size of files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def assert_equal(actual: Any, expected: Any) -> None:

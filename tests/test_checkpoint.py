@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import files_of_at_most
 from test_resume import X, Y, assert_same_run, fit, make
 
 from portnn import Network, nn, optim, storage
@@ -191,13 +191,8 @@ def test_a_file_system_that_is_really_full(tmp_path):
     """The system itself cuts the file short."""
     trainer = run(Checkpoint(tmp_path))
     before = names(tmp_path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(ModelFileError, match="big cannot be written: File too large"):
-            trainer.save(tmp_path / "big")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_of_at_most(1000), pytest.raises(ModelFileError, match="big cannot be written: File too large"):
+        trainer.save(tmp_path / "big")
     assert names(tmp_path) == before
 
 
@@ -271,6 +266,7 @@ Network(nn.Affine(3), 4, rng=2).save(folder + "/checkpoint-000000002.safetensors
 """
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("where", ["write", "fsync", "replace", "folder"])
 def test_a_kill_in_the_middle_of_writing(where, tmp_path):
     old = Network(nn.Affine(3), 4, rng=1)

@@ -188,7 +188,9 @@ def test_windows_that_hold_little_but_padding(backend):
 
 def test_numba_that_cannot_be_imported(tmp_path):
     (tmp_path / "numba").mkdir()
-    (tmp_path / "numba" / "__init__.py").write_text('raise ImportError("Numba needs NumPy 2.3 or less")')
+    (tmp_path / "numba" / "__init__.py").write_text(
+        'raise ImportError("Numba needs NumPy 2.3 or less")', encoding="utf-8"
+    )
     code = "import numpy as np; from portnn import functional as f; print(f.max_pool2d(np.ones((1, 2, 2, 1)))[0].sum())"
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)

@@ -124,6 +124,20 @@ def test_mnist_from_a_folder(tmp_path, monkeypatch, suffix, below):
     np.testing.assert_array_equal(load_mnist().y_test, data.y_test)
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("below", ["", "raw", "MNIST", "MNIST/raw", "mnist"])
+def test_other_names_of_the_files_of_mnist(tmp_path, suffix, below):
+    """A point in the place of a hyphen, as unpacked by some programs, and the folders of torchvision."""
+    expected = load_mnist(small_mnist(tmp_path / "usual"))
+    folder = small_mnist(tmp_path / "other" / below, suffix)
+    for path in list(folder.glob("*ubyte*")):
+        if path.name.startswith("t10k"):
+            path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    data = load_mnist(tmp_path / "other")
+    np.testing.assert_array_equal(data.x_train, expected.x_train)
+    np.testing.assert_array_equal(data.y_test, expected.y_test)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -17,7 +17,7 @@ def test_compare_devices(tmp_path):
         *("--batch-sizes", "8..16", "--steps", "3", "--json", result, "--picture", picture),
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(result.read_text())
+    report = json.loads(result.read_text(encoding="utf-8"))
     runs = report["runs"]
     names = ["cpu", "strict"] + ([] if "gpu" in report["left_out"] else ["gpu"])
     assert [(run["batch_size"], run["name"]) for run in runs] == [(size, name) for size in (8, 16) for name in names]
@@ -88,7 +88,7 @@ def test_every_check_holds_on_a_device_that_is_there(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n7 of 7 checks held on torch, cpu\n" in done.stdout
-    report = json.loads(result.read_text())
+    report = json.loads(result.read_text(encoding="utf-8"))
     assert report["held"] is True
     assert report["checks"]["tests"]["passed"] > 20
     assert "erf" in report["checks"]["kernels"]["kernels"]
@@ -109,4 +109,4 @@ def test_a_check_that_fails_is_told(tmp_path):
     lines = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith(("held", "FAILED"))]
     assert lines == [["FAILED", "tests"], ["held", "precision"], ["FAILED", "comparison"]]
     assert "1 of 3 checks held on strict" in done.stdout
-    assert json.loads(result.read_text())["held"] is False
+    assert json.loads(result.read_text(encoding="utf-8"))["held"] is False

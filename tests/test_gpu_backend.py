@@ -56,7 +56,7 @@ def test_one_of_several_gpus(monkeypatch):
 # ---- precision
 
 
-@pytest.mark.parametrize("device", ["cpu", "torch", "jax", "strict"])
+@pytest.mark.parametrize("device", ["cpu", "torch:cpu", "jax:cpu", "strict"])
 def test_devices_without_tf32(device):
     if not STATUS[get_name(device)].usable:
         pytest.skip(STATUS[get_name(device)].message)
@@ -70,7 +70,7 @@ def test_devices_without_tf32(device):
 
 
 def get_name(device):
-    return {"cpu": "numpy"}.get(device, device)
+    return {"cpu": "numpy"}.get(device, device.partition(":")[0])
 
 
 def test_tf32_is_a_property_of_a_backend(imitation):

@@ -48,14 +48,15 @@ def test_cupy_is_not_installed(tmp_path):
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.partition('.')[0] in ('cupy', 'cupy_backends'):\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Without())\n"
+        "sys.meta_path.insert(0, Without())\n",
+        encoding="utf-8",
     )
     sentence = train_on_gpu({"PYTHONPATH": str(tmp_path)})
     assert sentence.startswith('error: CuPy is not installed: pip install "portnn[cuda13-ctk]"')
 
 
 def test_cupy_cannot_be_imported(tmp_path):
-    (tmp_path / "cupy.py").write_text("raise ImportError('numpy.core.multiarray failed to import')\n")
+    (tmp_path / "cupy.py").write_text("raise ImportError('numpy.core.multiarray failed to import')\n", encoding="utf-8")
     sentence = train_on_gpu({"PYTHONPATH": str(tmp_path)})
     assert sentence.startswith("error: CuPy is installed but cannot be imported: ImportError: numpy.core.multiarray")
 

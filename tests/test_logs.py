@@ -4,11 +4,11 @@ import csv
 import json
 import math
 import os
-import resource
 import sys
 
 import numpy as np
 import pytest
+from helpers import files_of_at_most
 from test_resume import fit, make
 
 from portnn.errors import ConfigError, DataError
@@ -18,7 +18,7 @@ KINDS = pytest.mark.parametrize("kind", [JSONLinesLog, CSVLog])
 
 
 def read(path, kind):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if kind is JSONLinesLog:
         return [json.loads(line) for line in text.splitlines()]
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(text.splitlines())]
@@ -62,13 +62,11 @@ def test_files_of_others_are_left_alone(kind, content, tmp_path):
 def test_a_full_disk_is_a_warning_and_leaves_whole_lines(kind, tmp_path):
     trainer = fit(make(callbacks=[kind(tmp_path / "log")]), until=1)
     size = os.path.getsize(tmp_path / "log")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, hard))
-    try:
-        with pytest.warns(RuntimeWarning, match="log cannot be written: .*: epoch 2 is not in the log"):
-            fit(trainer, until=2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        files_of_at_most(size + 20),
+        pytest.warns(RuntimeWarning, match="log cannot be written: .*: epoch 2 is not in the log"),
+    ):
+        fit(trainer, until=2)
     fit(trainer, until=3)
     assert [row["epoch"] for row in read(tmp_path / "log", kind)] == [1, 3]
 

@@ -77,7 +77,7 @@ def test_compare_peers_writes_what_it_found(tmp_path):
     assert done.returncode == 0, done.stderr
     for peer in peers:
         assert any(line.startswith(peer) for line in done.stdout.splitlines())
-    report = json.loads(table.read_text())
+    report = json.loads(table.read_text(encoding="utf-8"))
     assert [len(report["runs"][peer]) for peer in peers] == [2, 2, 2, 2]
     first, *others = (report["runs"][peer][0]["loss"] for peer in peers)
     assert others[:2] == pytest.approx([first, first], abs=1e-5)
@@ -106,7 +106,7 @@ def test_profile_step_accounts_for_the_whole_step(tmp_path):
     table = tmp_path / "p.json"
     done = script("scripts/profile_step.py", "--model", "small", "--data", "digits", "--steps", "5", "--json", table)
     assert done.returncode == 0, done.stderr
-    report = json.loads(table.read_text())
+    report = json.loads(table.read_text(encoding="utf-8"))
     spent = sum(row["forward"] + row["backward"] for row in report["layers"]) + sum(report["phases"].values())
     assert 0 < spent <= report["step"] * 1.2  # medians of parts, against the median of the whole
     affine = next(row for row in report["layers"] if "Affine" in row["layer"])
@@ -122,7 +122,7 @@ def test_growth(tmp_path):
         *("--widths", "64", "--json", table, "--picture", picture),
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(table.read_text())
+    report = json.loads(table.read_text(encoding="utf-8"))
     assert list(report["batches"]) == ["32", "64"]
     assert all(run["step"] > 0 and run["memory"] > 0 for runs in report["batches"].values() for run in runs)
     assert picture.read_bytes().startswith(PNG)

@@ -9,7 +9,7 @@ import pytest
 from lanes import STATUS
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -47,7 +47,7 @@ def test_the_figures_are_those_that_were_measured(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from summarize_peers import tables
 
-    reports = [json.loads(path.read_text()) for path in sorted(ROOT.glob("benchmarks/peers_*.json"))]
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ROOT.glob("benchmarks/peers_*.json"))]
     assert len(reports) > 5
     assert not any(report["environment"]["blas"]["pinned"] for report in reports)
     for table in tables(reports):
@@ -62,5 +62,5 @@ def test_the_tests_that_hold_promises_are_there():
     assert len(files) > 10
     assert names
     assert all((ROOT / name).is_file() for name in files)
-    sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py"))
     assert all(f"def {name}(" in sources for name in names)

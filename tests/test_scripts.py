@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,11 +50,13 @@ def test_train_then_predict(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("epoch ") for line in lines) == 2
+    first, second = (line for line in lines if line.startswith("epoch "))
+    assert re.search(r" s, about \d+ s left$", first)
+    assert second.endswith(" s")
     assert lines[-1].startswith("test accuracy ")
     accuracy = lines[-1].split()[2]
 
-    report = json.loads(result.read_text())
+    report = json.loads(result.read_text(encoding="utf-8"))
     assert report["config"]["hidden"] == [16]
     assert len(report["epochs"]) == 2
     assert {"epoch", "loss", "seconds", "val_accuracy"} <= report["epochs"][0].keys()
@@ -64,6 +67,31 @@ def test_train_then_predict(tmp_path):
     again = script("scripts/predict_mnist.py", "--model", model)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith(f"test accuracy {accuracy} on digits: ")
+
+
+def test_the_time_that_is_left(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import time_left
+
+    clock = iter([0.0, 100.0, 110.0, 130.0, 140.0])
+    monkeypatch.setattr(time_left.time, "perf_counter", lambda: next(clock))
+    left = time_left.TimeLeft()
+    # After the first part there is nothing better than that one, which also compiles.
+    assert [left.after_part(more) for more in (3, 2, 1, 0)] == [
+        ", about 5 min left",
+        ", about 20 s left",
+        ", about 15 s left",
+        "",
+    ]
+    seconds = {
+        0.2: "1 s",
+        59.4: "59 s",
+        59.6: "1 min",
+        3599.0: "1 h 00 min",
+        11_100.0: "3 h 05 min",
+        187_200.0: "2 d 4 h",
+    }
+    assert {number: time_left.duration(number) for number in seconds} == seconds
 
 
 @pytest.mark.slow
@@ -94,7 +122,7 @@ def report_of(path, *arguments):
     """What a run on the digits wrote as JSON."""
     done = script(TRAIN[0], "--data", "digits", "--json", path, *arguments)
     assert done.returncode == 0, done.stderr
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -154,7 +182,7 @@ def test_plots_are_refused_before_the_training(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "filters.png").mkdir()
     (tmp_path / "without").mkdir()
-    (tmp_path / "without" / "matplotlib.py").write_text("raise ImportError")
+    (tmp_path / "without" / "matplotlib.py").write_text("raise ImportError", encoding="utf-8")
 
     def plots(folder, **environment):
         done = script(*TRAIN, "--data", "digits", "--plots", folder, **environment)
@@ -230,7 +258,7 @@ def test_predict_refuses_what_does_not_fit(tmp_path):
         return refused(script("scripts/predict_mnist.py", "--model", *arguments))
 
     assert "there is no such model file" in predict(tmp_path / "none")
-    (tmp_path / "text").write_text("text")
+    (tmp_path / "text").write_text("text", encoding="utf-8")
     assert "no safetensors file" in predict(tmp_path / "text")
     Network(nn.Affine(3), 4).save(tmp_path / "other")
     assert "takes rows of shape (4,); known images are" in predict(tmp_path / "other")
@@ -273,7 +301,7 @@ def started(*arguments, until):
 
 def curves(path):
     """What a run recorded, but for its times."""
-    records = json.loads(path.read_text())["epochs"]
+    records = json.loads(path.read_text(encoding="utf-8"))["epochs"]
     return [{k: v for k, v in record.items() if k not in ("seconds", "samples_per_second")} for record in records]
 
 
@@ -308,7 +336,7 @@ def test_a_run_that_was_ended_is_resumed(tmp_path):
     assert curves(tmp_path / "resumed.json") == curves(tmp_path / "alone.json")
     nets = [Network.load(tmp_path / name) for name in ("resumed", "alone")]
     tree.map(np.testing.assert_array_equal, *(net.params for net in nets))
-    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+    assert [json.loads(line)["epoch"] for line in log.read_text(encoding="utf-8").splitlines()] == [1, 2, 3]
 
 
 @pytest.mark.slow

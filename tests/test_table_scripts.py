@@ -39,10 +39,12 @@ def titanic(tmp_path):
     folder = tmp_path / "titanic"
     folder.mkdir()
     (folder / "train.csv").write_text(
-        "\n".join([PASSENGER, *(f"{i},{y},{rest}" for i, y, rest in passengers(120))]) + "\n"
+        "\n".join([PASSENGER, *(f"{i},{y},{rest}" for i, y, rest in passengers(120))]) + "\n", encoding="utf-8"
     )
     header = PASSENGER.replace("Survived,", "")
-    (folder / "test.csv").write_text("\n".join([header, *(f"{i},{rest}" for i, _, rest in passengers(30, 121))]) + "\n")
+    (folder / "test.csv").write_text(
+        "\n".join([header, *(f"{i},{rest}" for i, _, rest in passengers(30, 121))]) + "\n", encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -51,9 +53,11 @@ def test_titanic(titanic, tmp_path):
     done = script("scripts/train_titanic.py", "--data-dir", titanic, "--submission", tmp_path / "s.csv")
     assert (done.returncode, done.stderr) == (0, "")
     assert float(re.search(r"mean accuracy ([\d.]+)%", done.stdout).group(1)) > 95
-    lines = (tmp_path / "s.csv").read_text().splitlines()
+    lines = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "PassengerId,Survived"
-    women = [", Mrs." in line for line in (titanic / "titanic" / "test.csv").read_text().splitlines()[1:]]
+    women = [
+        ", Mrs." in line for line in (titanic / "titanic" / "test.csv").read_text(encoding="utf-8").splitlines()[1:]
+    ]
     assert lines[1:] == [f"{121 + i},{int(woman)}" for i, woman in enumerate(women)]
 
 
@@ -62,10 +66,10 @@ def test_titanic_refuses(titanic, tmp_path):
     run = ["scripts/train_titanic.py", "--submission", tmp_path / "s.csv"]
     assert "name its folder with --data-dir or PORTNN_DATA_DIR" in refused(script(*run))
     train = titanic / "titanic" / "train.csv"
-    text = train.read_text()
-    train.write_text(text.replace("Sex", "Gender", 1))
+    text = train.read_text(encoding="utf-8")
+    train.write_text(text.replace("Sex", "Gender", 1), encoding="utf-8")
     assert "train.csv has no column Sex; it has 'PassengerId'" in refused(script(*run, "--data-dir", titanic))
-    train.write_text("")
+    train.write_text("", encoding="utf-8")
     assert "train.csv cannot be read as CSV" in refused(script(*run, PORTNN_DATA_DIR=str(titanic)))
     train.unlink()
     assert "there is no train.csv in" in refused(script(*run, "--data-dir", titanic))
@@ -84,7 +88,7 @@ def houses(n):
 
 @pytest.mark.slow
 def test_housing(tmp_path):
-    with gzip.open(tmp_path / "housing.csv.gz", "wt") as file:
+    with gzip.open(tmp_path / "housing.csv.gz", "wt", encoding="utf-8") as file:
         file.write("\n".join([HOUSE, *houses(600)]) + "\n")
     done = script("scripts/train_housing.py", "--data-dir", tmp_path, "--plot", tmp_path / "p.png")
     assert (done.returncode, done.stderr) == (0, "")
@@ -101,12 +105,12 @@ def test_iris(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert float(re.search(r"mean accuracy ([\d.]+)%", done.stdout).group(1)) > 93
     rows = [f"{a},1,{a},1,{'big' if a > 5 else 'small'}" for a in range(10)]
-    (tmp_path / "iris.data").write_text("\n".join(rows[:6] + rows[6:] + rows[5:6]) + "\n\n")
+    (tmp_path / "iris.data").write_text("\n".join(rows[:6] + rows[6:] + rows[5:6]) + "\n\n", encoding="utf-8")
     done = script("scripts/train_iris.py", "--data-dir", tmp_path)
     assert "fewer than five flowers of a species" in refused(done)
-    (tmp_path / "iris.data").write_text("\n".join(rows * 2))
+    (tmp_path / "iris.data").write_text("\n".join(rows * 2), encoding="utf-8")
     assert "20 flowers" in script("scripts/train_iris.py", "--data-dir", tmp_path).stdout
-    (tmp_path / "iris.data").write_text("1,2,3,4\n")
+    (tmp_path / "iris.data").write_text("1,2,3,4\n", encoding="utf-8")
     assert "row 1 has 4 columns" in refused(script("scripts/train_iris.py", "--data-dir", tmp_path))
 
 
@@ -126,7 +130,7 @@ def put(folder, text, kind=""):
     elif kind == ".gz":
         (folder / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
     else:
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", ["", ".gz", ".zip"])
@@ -197,7 +201,7 @@ def test_scores_are_those_of_scikit_learn(tmp_path):
 
     done = script("scripts/compare_sklearn.py", "--json", tmp_path / "r.json")
     assert (done.returncode, done.stderr) == (0, "")
-    scores = json.loads((tmp_path / "r.json").read_text())["scores"]
+    scores = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["scores"]
     assert len(scores) == 5
     for task, score in scores.items():
         assert score["portnn"] >= score["scikit-learn"] - score["standard error"], task

@@ -40,7 +40,7 @@ FORBIDDEN = [
 
 def imports(path):
     """Names of the modules that a file imports when it runs, as far as its text tells."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for_types = {
         id(node)
         for block in ast.walk(tree)
@@ -76,7 +76,7 @@ def test_walls(rooms, forbidden):
 
 
 def test_the_wall_test_sees_what_it_forbids(tmp_path):
-    (tmp_path / "room.py").write_text("def f():\n    import numpy.random\nfrom portnn import nn\n")
+    (tmp_path / "room.py").write_text("def f():\n    import numpy.random\nfrom portnn import nn\n", encoding="utf-8")
     assert set(imports(tmp_path / "room.py")) == {"numpy.random", "portnn", "portnn.nn"}
 
 
@@ -85,7 +85,7 @@ def test_backends_are_named_in_backends_only():
     broken = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in files("")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Compare)
         and any(isinstance(c, ast.Constant) and c.value in LIBRARIES for c in [node.left, *node.comparators])
     ]

@@ -216,11 +216,41 @@ def twin_and_portable():
 @pytest.mark.slow
 def test_everything_works_without_numba(tmp_path):
     """The suite's tests of NumPy's twins, in a process in which Numba seems not to be installed."""
-    (tmp_path / "no_numba.py").write_text('import sys\nsys.modules["numba"] = None\n')
+    (tmp_path / "no_numba.py").write_text('import sys\nsys.modules["numba"] = None\n', encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no_numba", "-p", "no:cacheprovider", "-k", "numpy or not ["]
     done = subprocess.run([*command, "tests/test_kernels.py", "tests/test_convolution.py"], env=env, check=False)
     assert done.returncode == 0
+
+
+TRAINED = """
+import sys
+import numpy as np
+{before}
+from portnn import Network, Trainer, losses, nn, optim
+x, y = np.random.default_rng(0).normal(size=(400, 6, 6, 2)), np.arange(400) % 3
+layers = [nn.Conv2D(4), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2D(), nn.Flatten(), nn.Dropout(0.5), nn.Affine(256)]
+net = Network(nn.Sequential([*layers, nn.Affine(3)]), (6, 6, 2), rng=0)
+Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), rng=0).fit(x, y, batch_size=200)
+print(net.predict(x).tobytes().hex())
+print("numba" in sys.modules and sys.modules["numba"] is not None)
+"""
+
+
+@pytest.mark.slow
+def test_numba_switched_off_is_numba_not_there():
+    """By its variable it is not even loaded; switched off in the program, its loops would be run by Python."""
+    pytest.importorskip("numba")
+
+    def trained(before, **environment):
+        command = [sys.executable, "-W", "error", "-c", TRAINED.format(before=before)]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    without, loaded = trained('sys.modules["numba"] = None')
+    assert loaded == "False"
+    assert trained("", NUMBA_DISABLE_JIT="1") == [without, "False"]
+    assert trained("import numba; numba.config.DISABLE_JIT = 1") == [without, "True"]
 
 
 def test_a_workspace_may_be_entered_again():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portnn.errors import DataError
+from portnn.storage import local
 
 __all__ = ["read_idx"]
 
@@ -33,7 +34,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         If the file is missing, truncated, too long, a corrupt gzip file, or no idx file. No more memory is used
         than the file has content, whatever sizes it claims.
     """
-    name = os.fspath(path)
+    name = local(path)
     try:
         with gzip.open(name, "rb") if name.endswith(".gz") else open(name, "rb") as file:
             return _read(cast(BinaryIO, file), name)

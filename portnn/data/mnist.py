@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from portnn.data.dataset import Dataset
 from portnn.data.idx import read_idx
 from portnn.errors import DataError, MissingDataError
+from portnn.storage import local
 
 __all__ = ["load_mnist"]
 
@@ -28,6 +30,8 @@ _MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+#: Where the files lie below a folder: as here, and as torchvision puts them.
+_FOLDERS = ("", "mnist", "MNIST", "MNIST/raw", "mnist/raw", "raw")
 _TIMEOUT = (3.0, 30.0)  # seconds to connect, and between two pieces of an answer
 
 
@@ -37,7 +41,8 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Parameters
     ----------
     data_dir : path, optional
-        A folder that holds the four idx files, plain or ``.gz``, itself or in a folder ``mnist`` below. Without it
+        A folder that holds the four idx files, plain or ``.gz``, itself or in a folder ``mnist`` or ``MNIST/raw``
+        below; ``train-images.idx3-ubyte`` is another name for ``train-images-idx3-ubyte``, and so on. Without it
         they are looked for in the folder that the environment variable ``PORTNN_DATA_DIR`` names, then in the
         user's cache, and last downloaded into the cache (needs pooch: ``pip install "portnn[data]"``).
 
@@ -50,7 +55,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """
     where = data_dir or os.environ.get("PORTNN_DATA_DIR")
     if where:
-        paths = _find(Path(where))
+        paths = _find(Path(local(where)))
         if paths:
             return _load(paths)
         if data_dir:
@@ -62,13 +67,8 @@ def _find(folder: Path) -> dict[str, Path] | None:
     """Paths of the four files; None if none of them is there."""
     found: dict[str, Path] = {}
     for name in _FILES:
-        for candidate in (
-            folder / name,
-            folder / f"{name}.gz",
-            folder / "mnist" / name,
-            folder / "mnist" / f"{name}.gz",
-        ):
-            if os.path.isfile(candidate):
+        for below, written, suffix in itertools.product(_FOLDERS, (name, name.replace("-idx", ".idx")), ("", ".gz")):
+            if os.path.isfile(candidate := folder / below / f"{written}{suffix}"):
                 found.setdefault(name, candidate)
     missing = [name for name in _FILES if name not in found]
     if found and missing:

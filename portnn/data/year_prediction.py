@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import itertools
 import lzma
+import math
 import os
 import zipfile
 import zlib
@@ -18,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portnn.checks import check_count
+from portnn.data.cells import number
 from portnn.errors import DataError, MissingDataError
+from portnn.storage import local
 
 __all__ = ["YEAR_PREDICTION_TRAIN_ROWS", "stream_year_prediction"]
 
@@ -62,7 +66,8 @@ def stream_year_prediction(
     MissingDataError
         If the file is nowhere.
     DataError
-        If the file is damaged, has a line that is not a year and 90 numbers, or ends within the training part.
+        If the file is damaged, has a line that is not a year and 90 finite numbers (empty lines are nothing), or ends
+        within the training part.
     """
     if part not in ("train", "test"):
         raise DataError(f'part must be "train" or "test", not {part!r}')
@@ -74,10 +79,10 @@ def _find(data_dir: str | os.PathLike[str] | None) -> Path:
     where = data_dir or os.environ.get("PORTNN_DATA_DIR")
     if not where:
         raise MissingDataError(f"{_NAME} is needed: name its folder as data_dir, or in PORTNN_DATA_DIR")
-    for place in (Path(where), Path(where) / "yearprediction"):
-        for name in _FILES:
-            if (place / name).is_file():
-                return place / name
+    folder = Path(local(where))
+    for path in (place / name for place in (folder, folder / "yearprediction") for name in _FILES):
+        if os.path.isfile(path):
+            return path
     raise MissingDataError(f"there is no {_NAME} (plain, .gz or .zip) in {where}, nor in a folder yearprediction there")
 
 
@@ -109,9 +114,10 @@ def _blocks(
     seen = first
     try:
         with _open(path) as file:
-            lines = itertools.islice(file, first, end)
+            numbered = ((number, line) for number, line in enumerate(_without_mark(file), 1) if line.strip())
+            lines = itertools.islice(numbered, first, end)
             while block := list(itertools.islice(lines, size)):
-                yield _parsed(block, path, seen)
+                yield _parsed(block, path)
                 seen += len(block)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged, or cannot be read: {error}") from None
@@ -119,25 +125,35 @@ def _blocks(
         raise DataError(f"{path} ends within the first {train_rows:,} songs, which are for training: is it whole?")
 
 
-def _parsed(lines: list[bytes], path: Path, before: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _without_mark(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, without the byte order mark that some editors begin it with."""
+    first = file.readline()
+    yield first.removeprefix(codecs.BOM_UTF8)
+    yield from file
+
+
+def _parsed(block: list[tuple[int, bytes]], path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     try:
-        table = np.loadtxt(lines, dtype=np.float32, delimiter=",", comments=None, ndmin=2)
-        right = table.shape == (len(lines), 1 + _FEATURES)
+        with np.errstate(over="ignore"):  # it is infinite then
+            table = np.loadtxt([line for _, line in block], np.float32, delimiter=",", comments=None, ndmin=2)
+        right = table.shape == (len(block), 1 + _FEATURES) and bool(np.isfinite(table).all())
     except ValueError:
         right = False
     if not right:
-        raise DataError(_what_is_wrong(lines, path, before))
+        raise DataError(_what_is_wrong(block, path))
     return table[:, 1:], table[:, 0]
 
 
-def _what_is_wrong(lines: list[bytes], path: Path, before: int) -> str:
-    for number, line in enumerate(lines, before + 1):
+def _what_is_wrong(block: list[tuple[int, bytes]], path: Path) -> str:
+    for at, line in block:
         cells = line.decode("ascii", "replace").strip().split(",")
         if len(cells) != 1 + _FEATURES:
-            return f"{path}: line {number:,} has {len(cells)} columns, and not a year and {_FEATURES} numbers"
-        for cell in cells:
+            return f"{path}: line {at:,} has {len(cells)} columns, and not a year and {_FEATURES} numbers"
+        for column, cell in enumerate(cells, 1):
             try:
-                float(cell)
-            except ValueError:
-                return f"{path}: line {number:,} has {cell!r} in the place of a number"
-    return f"{path}: lines {before + 1:,} to {before + len(lines):,} cannot be read as numbers"
+                unknown = math.isnan(number(cell))
+            except ValueError as error:
+                return f"{path}: line {at:,} has {error} in column {column}"
+            if unknown:
+                return f"{path}: line {at:,} has no value in column {column}"
+    return f"{path}: lines {block[0][0]:,} to {block[-1][0]:,} cannot be read as numbers"

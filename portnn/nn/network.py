@@ -20,7 +20,7 @@ from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream, Stream, as_stream
-from portnn.storage import read_tensors, rebuild, write_tensors
+from portnn.storage import local, read_tensors, rebuild, write_tensors
 
 __all__ = ["Network"]
 
@@ -215,7 +215,7 @@ class Network:
         """
         backend = get_backend(device)
         tensors, metadata = cls.read(path)
-        name = os.fspath(path)
+        name = local(path)
         if "training" in metadata:
             tensors = {key: t for key, t in tensors.items() if key.partition(".")[0] in ("params", "state")}
         try:
@@ -235,7 +235,7 @@ class Network:
     def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
         """Host arrays and metadata of a file that `save` or `Trainer.save` wrote; errors as in `load`."""
         tensors, metadata = read_tensors(path)
-        name = os.fspath(path)
+        name = local(path)
         if metadata.get("format") != _FORMAT:
             raise ModelFileError(f"{name} is a safetensors file, but holds no network of portnn")
         if metadata.get("format_version") != _FORMAT_VERSION:

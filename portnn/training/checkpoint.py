@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError, ModelFileError
+from portnn.storage import local
 from portnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Checkpoint(Callback):
         keep: int = 2,
         resume: bool = False,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(local(folder))
         self.seconds = seconds if seconds == float("inf") else check_number("seconds", seconds, 0, open_low=True)
         self.steps = None if steps is None else check_count("steps", steps)
         self.epochs = None if epochs is None else check_count("epochs", epochs)
@@ -130,12 +131,13 @@ class Checkpoint(Callback):
 
 def checkpoints(folder: str | os.PathLike[str]) -> Sequence[Path]:
     """The checkpoints in a folder, the oldest first; none if there is no such folder."""
+    folder = local(folder)
     try:
         found = [name for name in os.listdir(folder) if _NAME.fullmatch(name)]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ModelFileError(f"{os.fspath(folder)} cannot be read: {error.strerror or error}") from error
+        raise ModelFileError(f"{folder} cannot be read: {error.strerror or error}") from error
     return [Path(folder) / name for name in sorted(found, key=_step)]
 
 

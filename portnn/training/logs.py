@@ -12,6 +12,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from portnn.errors import ConfigError, DataError
+from portnn.storage import local
 from portnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class _Log(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = local(path)
         self._check(self._open_and_mend())
 
     @abstractmethod
@@ -70,7 +71,8 @@ class _Log(Callback):
 
 def _append(path: str, line: bytes) -> None:
     """Append a line, or nothing of it. One write a line: a kill does not cut it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    # Windows would write other ends of lines, if it were not told that these are bytes.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     try:
         size = os.fstat(descriptor).st_size
         if os.write(descriptor, line) < len(line):
@@ -175,7 +177,7 @@ class TensorBoardLog(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = os.fspath(folder)
+        self.folder = local(folder)
         try:
             import tensorboardX
         except ImportError as error:

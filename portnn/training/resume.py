@@ -21,7 +21,7 @@ from portnn.errors import BackendError, ConfigError, DataError, DivergenceError,
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
-from portnn.storage import rebuild, write_tensors
+from portnn.storage import local, rebuild, write_tensors
 from portnn.training.divergence import advice
 from portnn.training.history import History
 from portnn.training.progress import Progress
@@ -74,12 +74,12 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "history": dataclasses.asdict(trainer.history),
     }
     write_tensors(path, tensors, metadata | {"training": json.dumps(training, default=_plain)})
-    trainer.last_checkpoint = os.fspath(path)
+    trainer.last_checkpoint = local(path)
 
 
 def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """See `Trainer.load`."""
-    name = os.fspath(path)
+    name = local(path)
     tensors, metadata = Network.read(path)
     if "training" not in metadata:
         raise ModelFileError(f"{name} holds a network, but no training to go on with: Network.load reads it")

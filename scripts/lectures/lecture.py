@@ -6,7 +6,6 @@ one picture, ``<topic>.png``.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +15,8 @@ from portnn import get_backend
 from portnn.backend import Backend
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the folder above is no package, as nothing in scripts/ is
-from common import add_device_arguments, run
-from drawing import figure, save
+from common import Parser, add_device_arguments, add_seed_argument, run
+from drawing import check_picture, figure, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,18 +36,17 @@ class Lecture:
     """
 
     def __init__(self, description: str, topic: str) -> None:
-        parser = argparse.ArgumentParser(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-        )
+        parser = Parser(description)
         add_device_arguments(parser)
-        parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (default: 0)")
-        parser.add_argument(
+        add_seed_argument(parser, "of everything that is drawn at random", bits=32)
+        parser.add_path(
             "--output", default="pictures", metavar="DIR", help="folder for the picture (default: pictures)"
         )
         args = parser.parse_args()
         self.backend: Backend = get_backend(args.backend or args.device)
         self.seed: int = args.seed
         self.picture = Path(args.output) / f"{topic}.png"
+        check_picture(self.picture)
 
     def save(self, drawing: Figure) -> None:
         """Write the picture, whole or not at all."""
@@ -59,7 +57,6 @@ def present(lecture: Callable[[Lecture], None], description: str | None, file: s
     """Run a lecture program: ``present(main, __doc__, __file__)``; errors as in the other scripts."""
 
     def main() -> None:
-        figure()  # before any work, not after it
         asked = Lecture(description or "", Path(file).stem)
         with asked.backend.context():
             lecture(asked)

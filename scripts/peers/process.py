@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -159,6 +158,11 @@ def _accuracy(training: Training, data: Dataset) -> float:
 
 
 def _peak() -> int:
+    """In KiB; 0 where the system does not tell, as Windows."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -1,0 +1,54 @@
+"""The Makefile, with a Python that only notes what it is asked for."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(shutil.which("make") is None or os.name == "nt", reason="there is no make for a shell")
+
+PYTHON = """#!/bin/sh
+echo "$@" >> "$NOTES"
+case "$*" in *fast*) exit ${NUMBA:-0} ;; esac
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make: what it printed, and what Python was asked for."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON, encoding="utf-8")
+    python.chmod(0o755)
+    notes = tmp_path / "notes"
+
+    def run(*arguments, **environment):
+        env = os.environ | {"NOTES": str(notes)} | environment
+        command = ["make", *arguments, f"VENV={tmp_path / 'venv'}"]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        return done.stdout, notes.read_text(encoding="utf-8").splitlines()
+
+    return run
+
+
+def test_train_installs_numba_and_says_what_to_try_next(make):
+    output, asked = make("train")
+    assert len(asked) == 2
+    assert asked[0].endswith("--only-binary numba,llvmlite --editable .[data,sklearn,fast]")
+    assert asked[1] == "scripts/train_mnist.py --device cpu --epochs 5"
+    assert "\nNOTE: there is no Numba" not in output
+    *_, title, first, second = output.splitlines()
+    assert title.startswith("What to try next")
+    assert first.split()[1:3] == ["scripts/train_mnist.py", "--model"]
+    assert second.endswith("python -m portnn")
+
+
+def test_train_where_there_is_no_numba(make):
+    """A platform without a wheel: nothing is compiled from source, and the rest is installed."""
+    output, asked = make("train", NUMBA="1")
+    assert asked[1].endswith("--editable .[data,sklearn]")
+    assert asked[2].startswith("scripts/train_mnist.py")
+    assert "\nNOTE: there is no Numba for this system" in output
