@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["StoppedBy", "between_steps", "stop_on_signals"]
+__all__ = ["Stopped", "StoppedBy", "between_steps", "stop_on_signals", "while_waiting_for_data"]
+
+
+class Stopped(Exception):
+    """Ends a wait of a run that was asked to stop."""
 
 
 #: The handlers that ours stand for now, the innermost last.
@@ -75,6 +81,26 @@ def between_steps() -> Iterator[Callable[[], None]]:
             yield check
     finally:
         check()  # also where another exception ends the block: a Ctrl-C is never lost
+
+
+def while_waiting_for_data(trainer: Trainer, interruptible: Callable[[], None]) -> Callable[[], None]:
+    """A `Feed.while_waiting` of data that are measured: a run that is to stop gives them a second to come to an end."""
+    noticed = math.inf
+
+    def look() -> None:
+        nonlocal noticed
+        try:
+            interruptible()
+        except KeyboardInterrupt:
+            trainer.stop()  # tells the callbacks
+            trainer.pause()
+            raise
+        if trainer.stopping:
+            noticed = min(noticed, time.monotonic())
+            if time.monotonic() - noticed > 1.0:
+                raise Stopped
+
+    return look
 
 
 class StoppedBy:
