@@ -153,6 +153,7 @@ def test_a_fork_waits_for_a_thread_that_loads_numba():
     assert told["child"] == 64
 
 
+@pytest.mark.slow
 def test_workers_of_a_pool_end_with_it_where_signals_stop_the_run():
     told = run("""
         import functools
@@ -190,3 +191,57 @@ def test_jax_says_that_it_cannot_go_on_in_a_fork():
         told["child"] = in_child(lambda: net.predict(x) is None)
     """)
     assert "BackendError('JAX has computed in the process that this one was forked from" in told["child"]
+
+
+@pytest.mark.slow
+def test_a_child_that_another_thread_forks_within_a_step_has_whole_networks():
+    told = run("""
+        from portnn.training import Callback
+        net, seen, over = network(), set(), threading.Event()
+
+        class EveryStep(Callback):
+            def due(self, trainer):
+                self.on_pause(trainer)
+                return False
+
+            def on_pause(self, trainer):
+                with net.trees.reading():
+                    seen.add(digest(net))
+
+        seen.add(digest(net))
+
+        def forks():
+            told["children"] = [in_child(lambda: digest(net)) for _ in range(12)]
+            over.set()
+
+        thread = threading.Thread(target=forks)
+        thread.start()
+        while not over.is_set():
+            fit(net, EveryStep())
+        thread.join()
+        told["whole"] = [child in seen for child in told["children"]]
+        told["different"] = len(set(told["children"]))
+    """)
+    assert told["whole"] == [True] * 12, told["children"]
+    assert told["different"] > 1
+
+
+def test_reading_ahead_does_not_go_on_in_a_child():
+    told = run("""
+        from portnn.data import prefetch
+        items = prefetch(iter(range(5)), depth=1)
+        next(items)
+
+        def child():
+            try:
+                return [next(items) for _ in range(5)]
+            except ValueError as error:
+                return str(error)
+
+        told["goes on"] = in_child(child)
+        told["ends"] = in_child(lambda: items.close())
+        told["rest"] = list(items)
+    """)
+    assert "the thread that reads ahead is not in this process" in told["goes on"]
+    assert told["ends"] is None
+    assert told["rest"] == [1, 2, 3, 4]

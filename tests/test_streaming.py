@@ -506,7 +506,7 @@ class OneBuffer:
 
 @pytest.mark.parametrize("lane", [name for name in USABLE if name != "strict:no_x64"])
 @pytest.mark.parametrize("own", [False, True])
-def test_one_buffer_for_all_batches(lane, own):
+def test_an_iterable_that_fills_one_buffer(lane, own):
     with open_lane(lane) as backend:
         if own and backend.name == "jax":
             pytest.skip("arrays of JAX cannot be written to")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -16,6 +17,9 @@ __all__ = ["Trees"]
 
 #: Seconds that a step waits for a thread that would never get its turn between two steps otherwise.
 _COURTESY = 0.0005
+
+#: Seconds that a fork waits for the steps of other threads.
+_FORK_WAITS = 1.0
 
 
 class _Pair:
@@ -54,6 +58,7 @@ class Trees:
         self._now = _Pair(params, state, given)
         self._lock = threading.RLock()
         self._waiting: set[object] = set()
+        _register_at_fork()
         _alive.add(self)
 
     def exclusive(self) -> AbstractContextManager[object]:
@@ -111,6 +116,19 @@ class Trees:
         """What a step has made of what it `own`-ed; for `exclusive` blocks."""
         self._now.params, self._now.state = params, state
 
+    def hold(self, until: float) -> bool:
+        """Take the lock for a fork, but wait for it no longer than until some `time.monotonic`."""
+        me = object()
+        self._waiting.add(me)
+        try:
+            return self._lock.acquire(timeout=max(0.0, until - time.monotonic()))
+        finally:
+            self._waiting.discard(me)
+
+    def release(self) -> None:
+        """Give back what `hold` took."""
+        self._lock.release()
+
     def forget_threads(self) -> None:
         """In a forked child: no thread is there that holds the lock, or waits for it."""
         self._lock = threading.RLock()
@@ -118,12 +136,31 @@ class Trees:
 
 
 _alive: weakref.WeakSet[Trees] = weakref.WeakSet()
+_held: list[Trees] = []
 
 
-def _forget_threads() -> None:
+def _before_fork() -> None:
+    """A child begins with whole networks: it is forked between two steps of other threads.
+
+    Unless a step takes very long; it may wait for the very thread that forks.
+    """
+    until = time.monotonic() + _FORK_WAITS
+    _held.extend([trees for trees in list(_alive) if trees.hold(until)])
+
+
+def _after_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_in_child() -> None:
+    _held.clear()
     for trees in list(_alive):
         trees.forget_threads()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
+@functools.cache
+def _register_at_fork() -> None:
+    """Once, and after the backends have done so: the latest goes first, and a step may need what they hold."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -83,8 +83,13 @@ def between_steps() -> Iterator[Callable[[], None]]:
         check()  # also where another exception ends the block: a Ctrl-C is never lost
 
 
-def while_waiting_for_data(trainer: Trainer, interruptible: Callable[[], None]) -> Callable[[], None]:
-    """A `Feed.while_waiting` of data that are measured: a run that is to stop gives them a second to come to an end."""
+def while_waiting_for_data(
+    trainer: Trainer, interruptible: Callable[[], None], before_interrupt: Callable[[], None]
+) -> Callable[[], None]:
+    """A `Feed.while_waiting` of data that are only looked at: once a run is to stop, they have a second to come.
+
+    ``before_interrupt`` is called before ``interruptible`` ends the run by KeyboardInterrupt.
+    """
     noticed = math.inf
 
     def look() -> None:
@@ -93,7 +98,7 @@ def while_waiting_for_data(trainer: Trainer, interruptible: Callable[[], None]) 
             interruptible()
         except KeyboardInterrupt:
             trainer.stop()  # tells the callbacks
-            trainer.pause()
+            before_interrupt()
             raise
         if trainer.stopping:
             noticed = min(noticed, time.monotonic())

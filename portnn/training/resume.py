@@ -67,7 +67,7 @@ def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
     callbacks = []
     for i, (callback, values) in enumerate(_remembering(trainer)):
         callbacks.append([type(callback).__name__, values])
-        arrays = tree.flatten(tree.map(net.backend.to_numpy, callback.arrays()))
+        arrays = tree.flatten(tree.map(lambda a: np.array(net.backend.to_numpy(a)), callback.arrays()))
         tensors |= {f"callbacks.{i}.{path}": array for path, array in arrays.items()}
     training = {
         "version": _VERSION,
@@ -81,7 +81,7 @@ def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
         "optimizer": _kind_name(trainer._slots_of) if remembered else None,
         "optimizer_step": trainer._optimizer_step,
         "callbacks": callbacks,
-        "history": dataclasses.asdict(trainer.history),
+        "history": dataclasses.asdict(trainer.history.copy()),
     }
     return tensors, metadata | {"training": json.dumps(training, default=_plain)}
 

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any, Literal
 
 from portnn import tree
@@ -189,7 +189,8 @@ class Trainer:
         Parameters
         ----------
         x : array, shape (n, *input_shape)
-            From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used.
+            From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used. Not
+            copied without need: what is written into it during the call is trained on.
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
         epochs : int, default 1
@@ -233,7 +234,9 @@ class Trainer:
         ----------
         batches : iterable of (x, y) or (x, y, sample_weight)
             Each epoch is one iteration over it, in a thread of its own that is a few batches ahead; so an iterator
-            serves one epoch only. The arrays are as in `fit`, and are checked batch by batch.
+            serves one epoch only. The arrays are as in `fit`, and are checked and copied batch by batch: the iterable
+            may fill the same ones again and again. It may wait as long as it likes: a run that ends meanwhile leaves it
+            behind, and closes it once it comes back.
         epochs, validation_data
             As in `fit`.
 
@@ -265,8 +268,9 @@ class Trainer:
             validation = (
                 None if validation_data is None else self._feed(*_pair(validation_data), None, 1024, "validation ")
             )
-            feed.while_waiting = interruptible
-            self._try_single_example(feed)
+            feed.while_waiting = while_waiting_for_data(self, interruptible, lambda: None)
+            with suppress(Stopped):
+                self._try_single_example(feed)
             self._begin(feed, stack)
             for callback in self.callbacks:
                 stack.callback(callback.on_fit_end, self)
@@ -274,7 +278,7 @@ class Trainer:
             self.resuming = False
             stack.callback(lambda: setattr(self.history, "stopped", self.epoch < last))
             if validation is not None:
-                validation.while_waiting = while_waiting_for_data(self, interruptible)
+                validation.while_waiting = while_waiting_for_data(self, interruptible, self.pause)
             if isinstance(self.optimizer, FullBatch):
                 assert isinstance(feed, Resident)
                 end = functools.partial(self._end_epoch, validation)
@@ -389,7 +393,7 @@ class Trainer:
             state = vars(self) | {"_steps": [], "_compiled_for": None, "pending": [], "_thread": None}
             state |= {"progress": settled(self), "_slots": tree.map(self.network.backend.copy, self._slots)}
             if self._thread not in (None, threading.get_ident()):  # the run goes on while the rest is pickled
-                state |= {"network": copy.copy(self.network), "history": copy.deepcopy(self.history)}
+                state |= {"network": copy.copy(self.network), "history": self.history.copy()}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
