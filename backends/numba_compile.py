@@ -1,12 +1,15 @@
 """How the loops of the Numba twins are compiled, and loaded when they are first needed: Numba takes a while.
 
-They run without the GIL and on one thread, and the compiled code is kept on disk.
+They run without the GIL and on one thread, and the compiled code is kept on disk. A fork waits until no thread is
+loading or compiling them: the child could do neither, as it does not have the thread that holds the locks.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
+import threading
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -54,7 +57,31 @@ def loops(subject: str) -> Any:
 
         if config.DISABLE_JIT:  # by its file or in the program: the loops would be run by Python
             return None
-        return import_module(f".numba_{subject}", __package__)
+        with _loading:
+            return import_module(f".numba_{subject}", __package__)
     except ImportError as error:  # as where NumPy is newer than Numba knows
         warnings.warn(f"Numba cannot be used, so training is slower: {first_line(error)}", RuntimeWarning, stacklevel=2)
         return None
+
+
+_loading = threading.RLock()
+#: Numba's own lock, while it is held for a fork.
+_compiling: list[Any] = []
+
+
+def _before_fork() -> None:
+    _loading.acquire()
+    compiler = sys.modules.get("numba.core.compiler_lock")
+    if compiler is not None:
+        compiler.global_compiler_lock.acquire()
+        _compiling.append(compiler.global_compiler_lock)
+
+
+def _after_fork() -> None:
+    while _compiling:
+        _compiling.pop().release()
+    _loading.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -29,7 +29,7 @@ _PIECE = 2**15
 class _Rule(InPlaceRule):
     """The portable rule of a name, or the loop that Numba made of it, on flat views of the arrays."""
 
-    @functools.cached_property
+    @functools.cache  # noqa: B019  (there is one rule of a name; a cached_property would hold a lock over a fork)
     def _loop(self) -> Any:
         """``loop(arrays, hyper)``"""
         compiled = loops("updates")
@@ -46,11 +46,11 @@ class _Rule(InPlaceRule):
     def update(self, leaves: Sequence[tuple[Any, ...]], hyper: Mapping[str, Any]) -> None:
         """Each core takes its part of all leaves."""
         rows = [[a.reshape(-1) for a in leaf] for leaf in leaves]
-        sizes = [row[0].size for row in rows]
+        sizes, loop = [row[0].size for row in rows], self._loop()
 
         def work(*parts: slice) -> None:
             for row, part in zip(rows, parts, strict=True):
-                self._loop([a[part] for a in row], hyper)
+                loop([a[part] for a in row], hyper)
 
         share(work, *sizes, cost=sum(sizes) / 2)
 

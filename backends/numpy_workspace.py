@@ -6,6 +6,8 @@ kernel, matrix products included, is split into as many parts as there are cores
 alone, and not on what else runs, so results are reproducible. Where several Python threads compute at once, each one
 works through its parts by itself.
 
+A forked child has none of its parent's threads: it forgets all of this, and begins as if nothing were computing.
+
 Large arrays come from memory that is used again as soon as nobody holds the array any more. The C library would give
 it back to the system after each step, and the system would fill it with zeros, page after page.
 """
@@ -51,6 +53,8 @@ class Workspace:
 
     def __init__(self) -> None:
         self._depth = 0
+        #: How often it was entered by the parent of this process, in blocks that the child may never leave.
+        self._inherited = 0
         self._cores: _Cores | None = None
         self._memory: list[Any] = []
 
@@ -60,10 +64,15 @@ class Workspace:
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
-        if self._depth == 0:
+        if self._depth <= self._inherited:
+            self._inherited = self._depth
             cores, self._cores, self._memory = self._cores, None, []
             if cores is not None:
                 cores.release()
+
+    def forget_threads(self) -> None:
+        """What a child process does with the workspace of the thread that forked it, the only one it has."""
+        self._inherited, self._cores = self._depth, None
 
     @property
     def held(self) -> bool:
@@ -220,7 +229,7 @@ class _Helper:
         self._go.release()
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _owners = 0
 #: How many threads each BLAS library had.
 _threads: list[int] = []
@@ -262,3 +271,18 @@ def _set(threads: list[int]) -> None:
         free(force=True)
         library.set_num_threads(n)
         free(force=True)
+
+
+def _forget_threads() -> None:
+    """In a forked child: the cores are nobody's, and BLAS has the threads that it had before anybody took them."""
+    global _owners
+    _here.workspace.forget_threads()
+    if _owners:
+        _owners = 0
+        _set(_threads)
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    # Held by nobody else at that moment, so the child does not find it locked by a thread that it has not.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_threads)

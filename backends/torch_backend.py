@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -89,7 +90,10 @@ class TorchBackend(Backend):
         return lack_of_tf32(float(f"{major}.{minor}"))
 
     def context(self) -> AbstractContextManager[Any]:
-        return self._with_products() if self._device.type == "cuda" else nullcontext()
+        if self._device.type == "cuda":
+            return self._with_products()
+        _computing.add(self._torch)
+        return nullcontext()
 
     @contextmanager
     def _with_products(self) -> Iterator[None]:
@@ -108,3 +112,17 @@ class TorchBackend(Backend):
         if self._device.type == "cuda":
             return f"{self.device} ({self._torch.cuda.get_device_name(self._device)})"
         return self.device
+
+
+#: torch, once it has computed on the CPU of this process.
+_computing: set[Any] = set()
+
+
+def _compute_alone() -> None:
+    """In a forked child: OpenMP would wait for ever for the parent's threads; on one thread it needs none."""
+    for torch in _computing:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)

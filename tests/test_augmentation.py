@@ -343,7 +343,6 @@ def test_nothing_leaves_the_device_in_a_step():
     with open_lane("strict:device1") as backend:
         trainer = make(backend, ALL)
         data = trainer._enter(PIXELS, LABELS)
-        trainer._own_trees()
         trainer._prepare_steps()
         index = backend.asarray(np.arange(8))
         with host_closed(backend):

@@ -142,7 +142,7 @@ def test_addresses_that_moved_would_be_seen(monkeypatch):
     for trainer in (captured, plain):
         fit(trainer)
         trainer.network.params = tree.map(trainer.network.backend.copy, make().network.params)
-        with suppress(DivergenceError):
+        with suppress(DivergenceError, IndexError):  # the numbers of the examples are in memory that was given back
             fit(trainer)
     assert captured.history["loss"] != plain.history["loss"]
 

@@ -93,7 +93,6 @@ def test_the_host_does_not_wait():
     with open_lane("strict:device1") as backend:
         trainer = make(backend)
         data = trainer._enter(X, Y)
-        trainer._own_trees()
         trainer._prepare_steps()
         index = backend.asarray(np.arange(8))
         with host_closed(backend):

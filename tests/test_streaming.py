@@ -1,10 +1,12 @@
 """Data that no memory holds: arrays on disk, and batches that somebody else makes."""
 
 import itertools
+import signal
 import threading
 import time
 import tracemalloc
-from contextlib import closing
+from collections import namedtuple
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from test_resume import X_NEW, Y_NEW, X, Y, assert_same_run, cut, fit, make, res
 
 from portnn import Network, Trainer, losses, nn, optim
 from portnn.data import batches, prefetch
+from portnn.data.prefetch import handed_over
 from portnn.errors import ConfigError, DataError, DivergenceError, ShapeError
-from portnn.training import Callback, Checkpoint, latest_checkpoint
+from portnn.training import Callback, Checkpoint, latest_checkpoint, stop_on_signals
 
 
 def on_disk(folder, name, array):
@@ -30,6 +33,9 @@ def prefetching():
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
     yield
+    deadline = time.monotonic() + 10  # nobody waits for them, but they end
+    while prefetching() and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert prefetching() == []
 
 
@@ -87,6 +93,72 @@ def test_prefetch_closes_its_source():
     with closing(prefetch(source())) as items:
         assert [next(items) for _ in range(5)] == list(range(5))
     assert closed == ["portnn prefetch"]
+
+
+class Stuck:
+    """Gives some items, and then waits for an event; afterwards it says whether it was closed."""
+
+    def __init__(self, items):
+        self.items, self.waits, self.come_back, self.closed = items, *(threading.Event() for _ in range(3))
+
+    def __iter__(self):
+        try:
+            yield from self.items
+            self.waits.set()
+            assert self.come_back.wait(60)
+            yield from self.items
+        finally:
+            self.closed.set()
+
+
+def test_the_end_does_not_wait_for_the_source():
+    stuck = Stuck([1, 2])
+    items = prefetch(iter(stuck))
+    assert [next(items), next(items)] == [1, 2]
+    assert stuck.waits.wait(10)
+    began = time.monotonic()
+    items.close()
+    assert time.monotonic() - began < 2
+    assert not stuck.closed.is_set()
+    stuck.come_back.set()
+    assert stuck.closed.wait(10)
+
+
+def test_what_is_called_while_waiting_may_end_it():
+    stuck, calls = Stuck([1]), []
+
+    def look():
+        calls.append(threading.current_thread())
+        if len(calls) == 3:
+            raise ArithmeticError("enough")
+
+    items = handed_over(iter(stuck), while_waiting=look)
+    assert next(items) == 1
+    with pytest.raises(ArithmeticError, match="enough"):
+        next(items)
+    assert calls == [threading.current_thread()] * 3
+    stuck.come_back.set()
+
+
+Named = namedtuple("Named", "x y")
+
+
+@pytest.mark.parametrize(
+    "pack", [lambda a: a, lambda a: (a, 1), lambda a: [a], lambda a: {"x": a}, lambda a: Named(a, 2)]
+)
+def test_what_is_read_ahead_is_not_overwritten(pack):
+    def source():
+        buffer = np.empty(3)
+        for i in range(5):
+            buffer[...] = i
+            yield pack(buffer)
+
+    with closing(prefetch(source(), depth=3)) as items:
+        found = list(items)
+    assert [type(item) for item in found] == [type(pack(np.empty(3)))] * 5
+    for i, item in enumerate(found):
+        expected = pack(np.full(3, float(i)))
+        np.testing.assert_equal(item, expected)
 
 
 def test_prefetch_refuses_a_depth_of_nothing():
@@ -272,6 +344,177 @@ def test_fewer_batches_than_before(tmp_path):
 def test_full_batch_methods_take_no_batches():
     with pytest.raises(ConfigError, match="LBFGS needs all examples at once: call fit"):
         make(optimizer=optim.LBFGS(), augment=None).fit_batches(Loader())
+
+
+# ---- a source that waits
+
+
+class Late(Stuck):
+    """Two batches of 16 examples, and then nothing for a long time."""
+
+    def __init__(self):
+        super().__init__([(X[:16], Y[:16]), (X[16:32], Y[16:32])])
+
+
+class Sees(Callback):
+    def __init__(self, act):
+        self.act = act
+
+    def on_losses(self, trainer, losses):
+        assert losses
+        self.act(trainer)
+
+
+@contextmanager
+def soon(late):
+    """What is in the block ends while the source waits, and not because it comes back."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 20
+    assert late.waits.is_set()
+    assert not late.closed.is_set()
+    late.come_back.set()
+
+
+def test_a_divergence_is_told_while_the_source_waits():
+    late = Late()
+    trainer = make(optimizer=optim.SGD(lr=1e38), layer=nn.Sequential([nn.Flatten(), nn.Affine(3)]), callbacks=())
+    with soon(late), pytest.raises(DivergenceError, match="at step 2"):
+        trainer.fit_batches(late)
+
+
+def test_what_a_callback_raises_comes_out_while_the_source_waits():
+    late = Late()
+
+    def fail(trainer):
+        if trainer.step == 2:
+            raise LookupError("no")
+
+    with soon(late), pytest.raises(LookupError, match="no"):
+        make(callbacks=[Sees(fail)]).fit_batches(late)
+
+
+def when_waiting(late, act):
+    """Do something in another thread once the source waits and its batches are trained on."""
+
+    def work():
+        assert late.waits.wait(60)
+        time.sleep(0.3)
+        act()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_run_can_be_stopped_while_the_source_waits_and_goes_on_later(tmp_path):
+    late, trainer = Late(), make(callbacks=[])
+    trainer.callbacks = (Checkpoint(tmp_path),)
+    thread = when_waiting(late, trainer.stop)
+    with soon(late):
+        assert trainer.fit_batches(late).stopped
+    thread.join()
+    assert trainer.step == 2
+    second, alone = make(callbacks=[]), make(callbacks=[])
+    second.load(latest_checkpoint(tmp_path))
+    assert second.progress.batches == 2
+    every = Late()
+    every.come_back.set()
+    second.fit_batches(every)
+    every.come_back.set()
+    alone.fit_batches(every)
+    assert_same_run(alone, second)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_a_run_whose_source_waits(number):
+    late, trainer = Late(), make(callbacks=[])
+    thread = when_waiting(late, lambda: signal.pthread_kill(threading.main_thread().ident, number))
+    with soon(late), stop_on_signals(trainer) as stopped:
+        trainer.fit_batches(late)
+    thread.join()
+    assert stopped.exit_code == 128 + number
+
+
+def test_ctrl_c_ends_a_run_whose_source_waits(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        late, trainer = Late(), make(callbacks=[Checkpoint(tmp_path)])
+        thread = when_waiting(late, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+        with soon(late), pytest.raises(KeyboardInterrupt):
+            trainer.fit_batches(late)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert latest_checkpoint(tmp_path).name == "checkpoint-000000002.safetensors"
+
+
+class StuckMap(np.memmap):
+    """A memory map on a disk that does not answer any more."""
+
+    waits, come_back = threading.Event(), threading.Event()
+
+    def __getitem__(self, index):
+        if isinstance(index, np.ndarray):
+            StuckMap.waits.set()
+            assert StuckMap.come_back.wait(60)
+        return super().__getitem__(index)
+
+
+def test_a_run_ends_while_its_validation_data_do_not_come(tmp_path):
+    StuckMap.waits, StuckMap.come_back = threading.Event(), threading.Event()
+    x = on_disk(tmp_path, "x", X_NEW).view(StuckMap)
+    trainer = make(callbacks=[])
+    thread = when_waiting(StuckMap, trainer.stop)
+    began = time.monotonic()
+    history = trainer.fit(X, Y, epochs=2, validation_data=(x, Y_NEW))
+    assert time.monotonic() - began < 20
+    StuckMap.come_back.set()
+    thread.join()
+    assert history.stopped
+    assert (trainer.epoch, len(history)) == (0, 0)
+
+
+def test_a_run_ends_while_its_memory_map_does_not_come(tmp_path):
+    StuckMap.waits, StuckMap.come_back = threading.Event(), threading.Event()
+    x = on_disk(tmp_path, "x", X).view(StuckMap)
+    trainer = make(callbacks=[])
+    thread = when_waiting(StuckMap, trainer.stop)
+    assert trainer.fit(x, Y, batch_size=16).stopped
+    assert not StuckMap.come_back.is_set()
+    StuckMap.come_back.set()
+    thread.join()
+
+
+# ---- a source that fills the same arrays again and again
+
+
+class OneBuffer:
+    def __init__(self, new, reuse):
+        self.new, self.reuse = new, reuse
+
+    def __iter__(self):
+        kept = [self.new(a[:10]) for a in (X, Y, np.ones(10, np.float32))]
+        for i in range(0, 50, 10):
+            arrays = kept if self.reuse else [self.new(a) for a in kept]
+            for array, values in zip(
+                arrays, (X[i : i + 10], Y[i : i + 10], np.arange(i, i + 10, dtype="f4")), strict=True
+            ):
+                array[...] = values if isinstance(array, np.ndarray) else self.new(values)
+            yield tuple(arrays)
+
+
+@pytest.mark.parametrize("lane", [name for name in USABLE if name != "strict:no_x64"])
+@pytest.mark.parametrize("own", [False, True])
+def test_an_iterable_that_fills_one_buffer(lane, own):
+    with open_lane(lane) as backend:
+        if own and backend.name == "jax":
+            pytest.skip("arrays of JAX cannot be written to")
+        new = (lambda a: backend.copy(backend.asarray(a))) if own and lane != "numpy-readonly" else np.array
+        runs = [make(backend, callbacks=()) for _ in range(2)]
+        for trainer, reuse in zip(runs, (False, True), strict=True):
+            trainer.fit_batches(OneBuffer(new, reuse), epochs=2)
+        assert_same_run(*runs)
 
 
 def test_endless_batches_can_be_stopped():

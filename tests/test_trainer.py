@@ -131,7 +131,6 @@ def test_nothing_leaves_the_device_in_a_step():
     with open_lane("strict:device1") as backend:
         trainer = make(backend)
         data = trainer._enter(X, LABELS)
-        trainer._own_trees()
         trainer._prepare_steps()
         index = backend.asarray(np.arange(8))
         with host_closed(backend):
@@ -536,7 +535,6 @@ def test_another_optimizer(backend):
     trainer.partial_fit(X, LABELS)
     slots = trainer._slots
     trainer.optimizer = optim.chain(optim.ClipByNorm(1.0), optim.Adam(lr=1e-9))
-    trainer._own_trees()
     trainer._prepare_steps()
     assert trainer._slots is slots
     before = get(backend, tree.map(backend.copy, trainer.network.params))

@@ -333,12 +333,12 @@ class BaseMLP(BaseEstimator, ABC):
         finally:
             trainer.callbacks, trainer.order = (), None
         if self.early_stopping and self.restore_best and stops:
-            trainer.network.params, trainer.network.state = self._best["params"], self._best["state"]
+            trainer.network.trees.take(self._best["params"], self._best["state"])
 
     def _keep_best(self) -> None:
         network = self._trainer.network
-        # Copied: the next steps overwrite what these trees hold.
-        self._best = tree.map(network.backend.copy, {"params": network.params, "state": network.state})
+        with network.trees.reading() as (params, state):
+            self._best = tree.map(network.backend.copy, {"params": params, "state": state})
 
     def _batch_size(self, n: int) -> int:
         if isinstance(self.batch_size, str):  # "auto"

@@ -19,6 +19,7 @@ from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
 from portnn.nn.layer import Layer
+from portnn.nn.trees import Trees
 from portnn.random import ShapeStream, Stream, as_stream
 from portnn.storage import local, read_tensors, rebuild, write_tensors
 
@@ -46,8 +47,12 @@ class Network:
     Attributes
     ----------
     params, state : tree of arrays
+        What stands here is trained and used. May be read, kept and replaced at any time, also from another thread while
+        a training goes on: it never overwrites what somebody has got here, or has put here.
     output_shape : tuple of int
     backend : Backend
+    trees : Trees
+        The same, for what reads both at once or overwrites them.
 
     Raises
     ------
@@ -82,8 +87,31 @@ class Network:
         self.dtype = _checked_dtype(dtype)
         self.rng = as_stream(rng)
         params, state, self.output_shape = layer.init(self.rng.child("init"), self.input_shape)
-        self.params: Tree = self.to_device(params)
-        self.state: Tree = self.to_device(state)
+        self.trees = Trees(self.to_device(params), self.to_device(state))
+
+    @property
+    def params(self) -> Tree:
+        return self.trees.give()[0]
+
+    @params.setter
+    def params(self, params: Tree) -> None:
+        self.trees.take(params, self.state)
+
+    @property
+    def state(self) -> Tree:
+        return self.trees.give()[1]
+
+    @state.setter
+    def state(self, state: Tree) -> None:
+        self.trees.take(self.params, state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"trees": self.trees.give()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Whoever made the arrays may have them still, as a memory map, or the network that was copied.
+        params, layers_state = state["trees"]
+        vars(self).update(state, trees=Trees(params, layers_state, given=True))
 
     def to_device(self, host: Tree) -> Tree:
         """A tree of host arrays as arrays of the network's backend and dtype, in memory of their own."""
@@ -99,7 +127,11 @@ class Network:
         with self.backend.context():
             x = enter(x, self.backend, self.dtype)
             check_rows(x, self.input_shape)
-            return self.layer.apply(self.params, self.state, as_float(x, self.backend.dtype(self.dtype)))
+            with self.trees.reading() as trees:
+                return self._apply(trees, x)
+
+    def _apply(self, trees: tuple[Tree, Tree], x: Array) -> Array:
+        return self.layer.apply(*trees, as_float(x, self.backend.dtype(self.dtype)))
 
     def predict(self, x: Array, batch_size: int = 1024) -> Array:
         """The outputs for any number of examples: batch by batch, checked, in the library and on the device of ``x``.
@@ -119,8 +151,9 @@ class Network:
             check_finite(data, self.backend)
             n = data.shape[0]
             size = check_batch_size(batch_size, n)
-            with memory_named(self.backend, size):
-                y = array_namespace(data).concat([self(data[i : min(i + size, n), ...]) for i in range(0, n, size)])
+            with memory_named(self.backend, size), self.trees.reading() as trees:
+                parts = [self._apply(trees, data[i : min(i + size, n), ...]) for i in range(0, n, size)]
+                y = array_namespace(data).concat(parts)
             return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
 
     def __repr__(self) -> str:
@@ -131,7 +164,8 @@ class Network:
     @property
     def parameter_count(self) -> int:
         """How many numbers are trained."""
-        return sum(math.prod(leaf.shape) for leaf in tree.leaves(self.params))
+        with self.trees.reading() as (params, _):
+            return sum(math.prod(leaf.shape) for leaf in tree.leaves(params))
 
     def summary(self) -> str:
         """A table of the layers with the shape of their outputs and their numbers of parameters."""
@@ -143,11 +177,13 @@ class Network:
 
     def to(self, device: str | Backend) -> Network:
         """A copy of the network on another device."""
-        tensors = self._tensors()
-        return self._rebuilt(self.layer, self.input_shape, get_backend(device), self.dtype, self.rng, tensors)
+        backend = get_backend(device)
+        with self.trees.reading() as trees:
+            return self._rebuilt(self.layer, self.input_shape, backend, self.dtype, self.rng, self._tensors(*trees))
 
-    def _tensors(self) -> dict[str, Array]:
-        return tree.flatten(tree.map(self.backend.to_numpy, {"params": self.params, "state": self.state}))
+    def _tensors(self, params: Tree, state: Tree) -> dict[str, Array]:
+        """Host arrays, which may share memory with the trees."""
+        return tree.flatten(tree.map(self.backend.to_numpy, {"params": params, "state": state}))
 
     @classmethod
     def _rebuilt(
@@ -159,14 +195,15 @@ class Network:
         net = cls.__new__(cls)
         net.layer, net.input_shape, net.output_shape = layer, input_shape, output_shape
         net.backend, net.dtype, net.rng = backend, dtype, rng
-        net.params, net.state = net.to_device(host["params"]), net.to_device(host["state"])
+        net.trees = Trees(net.to_device(host["params"]), net.to_device(host["state"]))
         return net
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, state and architecture as one safetensors file, atomically.
 
         The arrays are called ``params.<path>`` and ``state.<path>``, and can be read by any program that reads
-        safetensors. The metadata has a hash of the whole content, which `load` compares.
+        safetensors. The metadata has a hash of the whole content, which `load` compares. Called from another thread
+        while a training goes on, it writes what is there between two steps.
 
         Raises
         ------
@@ -175,16 +212,21 @@ class Network:
         ConfigError
             If a layer has a field that cannot be described.
         """
-        write_tensors(path, *self.to_tensors())
+        with self.trees.reading() as trees:
+            write_tensors(path, self._tensors(*trees), self._metadata())
 
     def to_tensors(self) -> tuple[dict[str, Array], dict[str, str]]:
-        """What `save` writes: host arrays by name, and the description of the network as metadata.
+        """What `save` writes: host arrays by name, in memory of their own, and the description of the network.
 
         Raises ConfigError if a layer has a field that cannot be described.
         """
+        with self.trees.reading() as trees:
+            return self._tensors(*tree.map(self.backend.copy, trees)), self._metadata()
+
+    def _metadata(self) -> dict[str, str]:
         from importlib.metadata import version
 
-        return self._tensors(), {
+        return {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
             "portnn": version("portnn"),

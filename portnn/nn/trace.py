@@ -79,7 +79,8 @@ def trace(network: Network, x: Array, *, bins: int = 30) -> list[LayerTrace]:
         check_rows(x, network.input_shape)
         check_finite(x, backend)
         x = as_float(x, backend.dtype(network.dtype))
-        outputs = list(_outputs(network.layer, network.params, network.state, x, ""))
+        with network.trees.reading() as trees:
+            outputs = list(_outputs(network.layer, *trees, x, ""))
         return [LayerTrace(path, layer, y, *_distribution(y, bins, backend)) for path, layer, y in outputs]
 
 

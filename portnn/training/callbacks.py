@@ -160,8 +160,8 @@ class EarlyStopping(_Watch):
     def _better(self, trainer: Trainer) -> None:
         if self.restore_best:
             net = trainer.network
-            # Copied: the next steps overwrite what these trees hold.
-            self._kept = tree.map(net.backend.copy, {"params": net.params, "state": net.state})
+            with net.trees.reading() as (params, state):
+                self._kept = tree.map(net.backend.copy, {"params": params, "state": state})
 
     def _no_better(self, trainer: Trainer) -> None:
         self._done = True
@@ -169,7 +169,7 @@ class EarlyStopping(_Watch):
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self._kept is not None:
-            trainer.network.params, trainer.network.state = self._kept["params"], self._kept["state"]
+            trainer.network.trees.take(self._kept["params"], self._kept["state"])
             self._kept = None
 
 

@@ -29,9 +29,10 @@ def refuse_loss(trainer: Trainer, loss: float, step: int, piece: Piece) -> NoRet
 
 def refuse_bad_parameters(trainer: Trainer) -> None:
     """Raise DivergenceError if a parameter is not finite: the latest loss was computed before the latest update."""
-    for path, leaf in tree.flatten(trainer.network.params).items():
-        if not _finite(leaf):
-            raise DivergenceError(f"parameter {path} is not finite after step {trainer.step}: {advice(trainer)}")
+    with trainer.network.trees.reading() as (params, _):
+        for path, leaf in tree.flatten(params).items():
+            if not _finite(leaf):
+                raise DivergenceError(f"parameter {path} is not finite after step {trainer.step}: {advice(trainer)}")
 
 
 def advice(trainer: Trainer) -> str:

@@ -6,17 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from portnn._typing import Array
 from portnn.errors import DivergenceError
 from portnn.training.divergence import advice, refuse_bad_parameters, refuse_loss
-from portnn.training.feeds import Feed, Piece
+from portnn.training.feeds import Feed
+from portnn.training.interrupts import Stopped
+from portnn.training.progress import Progress
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["train_epoch"]
+__all__ = ["settled", "train_epoch"]
 
 #: Seconds between two looks at the loss; each look waits for the device.
 _LOOK_EVERY = 0.1
@@ -31,55 +33,92 @@ def train_epoch(trainer: Trainer, feed: Feed, interruptible: Callable[[], None])
         Its ``progress`` says which batches are done already.
     feed : Feed
     interruptible : callable
-        Called after every step; may raise KeyboardInterrupt.
+        Called after every step, and while the next batch does not come; may raise KeyboardInterrupt.
     """
-    progress, pending = trainer.progress, list[tuple[Array, Piece]]()
+    progress, pending, trees = trainer.progress, trainer.pending, trainer.network.trees
     last_look = time.perf_counter()
-    begin = last_look - progress.seconds
+    trainer.epoch_began = last_look - progress.seconds
 
     def look() -> None:
         """Wait for the losses of the latest steps, and hand them on."""
-        losses = trainer.network.backend.to_floats([loss for loss, _ in pending])
-        for i, (loss, (_, piece)) in enumerate(zip(losses, pending, strict=True)):
-            progress.batches += 1
-            progress.examples += piece[2]
-            if math.isfinite(loss):
-                # One by one: the sum must not depend on when we look.
-                progress.total += loss * piece[2]
-            elif trainer.on_nonfinite == "skip":
-                progress.skipped += 1
-                progress.skipped_examples += piece[2]
-            else:
-                refuse_loss(trainer, loss, trainer.step - len(losses) + i + 1, piece)
-        pending.clear()
-        progress.seconds = time.perf_counter() - begin
+        if not pending:
+            return
+        with trees.exclusive():
+            losses = _settle(trainer, progress)
+            pending.clear()
         for callback in trainer.callbacks:
             callback.on_losses(trainer, losses)
 
-    with closing(feed.epoch(trainer.epoch_order, progress.batches)) as pieces:
-        for piece in pieces:
-            pending.append((trainer._run_step(*piece[:2]), piece))
-            try:
-                interruptible()
-            except KeyboardInterrupt:
-                trainer.stop()  # tells the callbacks
-                look()
-                trainer.pause()
-                raise
-            late = time.perf_counter() - last_look > _LOOK_EVERY or len(pending) >= feed.backlog
-            # Asked once, before the pause that it leads to: a signal may come at any moment.
+    def between_steps(due: bool) -> bool:
+        """What comes between two steps, where it is due; whether the epoch is to end."""
+        nonlocal last_look
+        try:
+            interruptible()
+        except KeyboardInterrupt:
+            trainer.stop()  # tells the callbacks
+            look()
+            trainer.pause()
+            raise
+        # Asked once, before the pause that it leads to: a signal may come at any moment.
+        stopping = trainer.stopping
+        if due or stopping:
+            look()
             stopping = trainer.stopping
-            if late or stopping or any(callback.due(trainer) for callback in trainer.callbacks):
-                look()
-                stopping = trainer.stopping
-                trainer.pause()
-                last_look = time.perf_counter()
-            if stopping and progress.batches != feed.steps:
-                return None
-    if pending:
+            trainer.pause()
+            last_look = time.perf_counter()
+        return stopping and progress.batches != feed.steps
+
+    def is_late() -> bool:
+        return time.perf_counter() - last_look > _LOOK_EVERY
+
+    def while_waiting() -> None:
+        if between_steps(due=bool(pending) and is_late()):
+            raise Stopped
+
+    trainer.pending.clear()
+    feed.while_waiting = while_waiting
+    try:
+        with closing(feed.epoch(trainer.epoch_order, progress.batches)) as pieces:
+            for piece in pieces:
+                with trees.exclusive():
+                    pending.append((trainer._run_step(*piece[:2]), piece))
+                late = is_late() or len(pending) >= feed.backlog
+                if between_steps(late or any(callback.due(trainer) for callback in trainer.callbacks)):
+                    return None
         look()
+    except Stopped:
+        return None
+    finally:
+        pending.clear()
+        feed.while_waiting = interruptible  # ours holds the feed, which would live on with its data
     refuse_bad_parameters(trainer)
     return _record(trainer)
+
+
+def settled(trainer: Trainer) -> Progress:
+    """The trainer's progress with all steps that were done, also those whose losses nobody has looked at."""
+    progress = replace(trainer.progress)
+    _settle(trainer, progress)
+    return progress
+
+
+def _settle(trainer: Trainer, progress: Progress) -> list[float]:
+    """Count the pending steps, if there are any; their losses, for which the device is waited for."""
+    losses = trainer.network.backend.to_floats([loss for loss, _ in trainer.pending])
+    for i, (loss, (_, piece)) in enumerate(zip(losses, trainer.pending, strict=True)):
+        progress.batches += 1
+        progress.examples += piece[2]
+        if math.isfinite(loss):
+            # One by one: the sum must not depend on when we look.
+            progress.total += loss * piece[2]
+        elif trainer.on_nonfinite == "skip":
+            progress.skipped += 1
+            progress.skipped_examples += piece[2]
+        else:
+            refuse_loss(trainer, loss, trainer.step - len(losses) + i + 1, piece)
+    if losses:
+        progress.seconds = time.perf_counter() - trainer.epoch_began
+    return losses
 
 
 def _record(trainer: Trainer) -> dict[str, float]:

@@ -15,7 +15,7 @@ from portnn._typing import Array
 from portnn.backend import Backend, Bring, as_host
 from portnn.checks import check_batch_size, check_lengths, check_rows, check_sample_weight, enter_target
 from portnn.data.batches import batches, in_batches
-from portnn.data.prefetch import prefetch
+from portnn.data.prefetch import handed_over
 from portnn.errors import ConfigError, DataError, PortnnError
 from portnn.nn.network import Network
 from portnn.training.steps import Data
@@ -46,11 +46,14 @@ class Feed(ABC):
         Of a batch; only the last one may be smaller. None where the source decides.
     backlog : int
         Of how many batches the trainer may hold the arrays.
+    while_waiting : callable
+        Called without arguments some 50 times a second while a batch is waited for; may raise to give the epoch up.
     """
 
     examples: int | None
     size: int | None
     backlog: int
+    while_waiting: Callable[[], object] = staticmethod(lambda: None)
 
     @abstractmethod
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
@@ -63,7 +66,10 @@ class Feed(ABC):
 
 
 class Resident(Feed):
-    """Arrays on the device; a batch is a list of numbers, and the step gathers the examples."""
+    """Arrays on the device; a batch is a list of numbers, and the step gathers the examples.
+
+    They may share memory with those that were given.
+    """
 
     backlog = 2**63
 
@@ -90,7 +96,8 @@ class _Fetched(Feed):
         """Examples, targets and weights (or None) of each batch, unchecked."""
 
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
-        with closing(prefetch(self._pieces(order, skip, self._backend.uploads()))) as pieces:
+        source = self._pieces(order, skip, self._backend.uploads())
+        with closing(handed_over(source, while_waiting=lambda: self.while_waiting())) as pieces:
             for piece, arrived in pieces:
                 arrived()
                 yield piece
@@ -105,7 +112,7 @@ class _Fetched(Feed):
                 yield brought
 
     def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
-        data = self._door(x, y, weight)
+        data: Data = self._door(x, y, weight)
         count = data[0].shape[0]
         return data, self._backend.asarray(np.arange(count)), count
 
@@ -137,7 +144,10 @@ class Mapped(_Fetched):
 
 
 class Iterated(_Fetched):
-    """Batches that an iterable gives: (x, y) or (x, y, sample_weight), of any sizes. Each epoch iterates anew."""
+    """Batches that an iterable gives: (x, y) or (x, y, sample_weight), of any sizes. Each epoch iterates anew.
+
+    The iterable may fill the same arrays again and again: what is read ahead is in memory of our own.
+    """
 
     examples = size = None
 
@@ -146,6 +156,11 @@ class Iterated(_Fetched):
         self._source = source
         if not isinstance(source, Iterable):
             raise ConfigError(f"batches must be an iterable of (x, y) or (x, y, sample_weight), not {source!r}")
+
+    def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
+        (*data, brought), index, count = super()._enter(x, y, weight)
+        copies = [self._backend.copy(a) for a in data]
+        return (copies[0], copies[1], None if brought is None else self._backend.copy(brought)), index, count
 
     def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         count = 0

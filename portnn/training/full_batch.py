@@ -135,8 +135,9 @@ def minimize(
 
     def iteration(xk: Vector) -> None:
         nonlocal clock
-        net.params, net.state = objective.params(xk), objective.state
-        trainer.step += 1
+        with net.trees.exclusive():
+            net.trees.take(objective.params(xk), objective.state)
+            trainer.step += 1
         seconds = time.perf_counter() - clock
         rate = objective.evaluations * data[0].shape[0] / seconds
         record = {"epoch": trainer.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}

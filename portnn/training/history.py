@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["History"]
 
@@ -49,3 +49,7 @@ class History:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def copy(self) -> History:
+        """One whose records are its own."""
+        return replace(self, records=[dict(record) for record in self.records])

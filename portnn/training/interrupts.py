@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["StoppedBy", "between_steps", "stop_on_signals"]
+__all__ = ["Stopped", "StoppedBy", "between_steps", "stop_on_signals", "while_waiting_for_data"]
+
+
+class Stopped(Exception):
+    """Ends a wait of a run that was asked to stop."""
+
+
+#: The handlers that ours stand for now, the innermost last.
+_replaced: list[dict[int, Any]] = []
+
+
+@contextmanager
+def _handlers(ours: Mapping[int, Callable[..., None]]) -> Iterator[None]:
+    """Handle some signals within the block; in this process, and not in one that is forked meanwhile."""
+    before = {number: signal.signal(number, handler) for number, handler in ours.items()}
+    _replaced.append(before)
+    try:
+        yield
+    finally:
+        _replaced[:] = [entry for entry in _replaced if entry is not before]
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _restore() -> None:
+    """In a forked child, which does not end the run of its parent: a worker would live on after its SIGTERM."""
+    while _replaced:
+        for number, handler in _replaced.pop().items():
+            signal.signal(number, handler)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore)
 
 
 @contextmanager
@@ -41,12 +76,36 @@ def between_steps() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, note)
     try:
-        yield check
+        with _handlers({signal.SIGINT: note}):
+            yield check
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         check()  # also where another exception ends the block: a Ctrl-C is never lost
+
+
+def while_waiting_for_data(
+    trainer: Trainer, interruptible: Callable[[], None], before_interrupt: Callable[[], None]
+) -> Callable[[], None]:
+    """A `Feed.while_waiting` of data that are only looked at: once a run is to stop, they have a second to come.
+
+    ``before_interrupt`` is called before ``interruptible`` ends the run by KeyboardInterrupt.
+    """
+    noticed = math.inf
+
+    def look() -> None:
+        nonlocal noticed
+        try:
+            interruptible()
+        except KeyboardInterrupt:
+            trainer.stop()  # tells the callbacks
+            before_interrupt()
+            raise
+        if trainer.stopping:
+            noticed = min(noticed, time.monotonic())
+            if time.monotonic() - noticed > 1.0:
+                raise Stopped
+
+    return look
 
 
 class StoppedBy:
@@ -83,9 +142,5 @@ def stop_on_signals(trainer: Trainer) -> Iterator[StoppedBy]:
             # The system's own way: the second one ends the process also within a long computation, where Python waits.
             signal.signal(each, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, first) for number in numbers}
-    try:
+    with _handlers(dict.fromkeys(numbers, first)):
         yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -27,11 +27,11 @@ def measure(trainer: Trainer, feed: Feed) -> dict[str, float]:
     dtype = backend.dtype(net.dtype)
     totals, weights, sizes = [], [], []
     values: dict[str, list[Any]] = {name: [] for name in trainer.metrics}
-    with closing(feed.epoch()) as pieces:
+    with closing(feed.epoch()) as pieces, net.trees.reading() as trees:
         for data, index, count in pieces:
             with memory_named(backend, count):
                 examples, target, _ = gather((*data, index), dtype)
-                prediction = net.layer.apply(net.params, net.state, examples)
+                prediction = net.layer.apply(*trees, examples)
             sizes.append(count)
             total, weight = loss.totals(prediction, target)
             totals.append(total)

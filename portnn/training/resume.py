@@ -23,6 +23,7 @@ from portnn.optim import Optimizer
 from portnn.random import Stream
 from portnn.storage import local, rebuild, write_tensors
 from portnn.training.divergence import advice
+from portnn.training.epochs import settled
 from portnn.training.history import History
 from portnn.training.progress import Progress
 
@@ -44,6 +45,14 @@ class _Other(Exception):
 
 def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """See `Trainer.save`."""
+    with trainer.network.trees.turn():
+        tensors, metadata = _gathered(trainer)
+    write_tensors(path, tensors, metadata)
+    trainer.last_checkpoint = local(path)
+
+
+def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
+    """All arrays, in memory of their own on the host, and the description, while no step is under way."""
     net = trainer.network
     tensors, metadata = net.to_tensors()
     for name, array in tensors.items():
@@ -53,28 +62,28 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
             )
     remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
     if remembered:
-        tensors |= tree.flatten(tree.map(net.backend.to_numpy, {"optimizer": trainer._slots}))
+        own = tree.map(net.backend.copy, {"optimizer": trainer._slots})
+        tensors |= tree.flatten(tree.map(net.backend.to_numpy, own))
     callbacks = []
     for i, (callback, values) in enumerate(_remembering(trainer)):
         callbacks.append([type(callback).__name__, values])
-        arrays = tree.flatten(tree.map(net.backend.to_numpy, callback.arrays()))
+        arrays = tree.flatten(tree.map(lambda a: np.array(net.backend.to_numpy(a)), callback.arrays()))
         tensors |= {f"callbacks.{i}.{path}": array for path, array in arrays.items()}
     training = {
         "version": _VERSION,
         "epoch": trainer.epoch,
         "step": trainer.step,
         "within_fit": trainer.within_fit,
-        "progress": dataclasses.asdict(trainer.progress),
+        "progress": dataclasses.asdict(settled(trainer)),
         "data": trainer.data_shape,
         "rng": [trainer.rng.seed, trainer.rng.step, trainer.rng.path],
         "lr_factor": trainer.lr_factor,
         "optimizer": _kind_name(trainer._slots_of) if remembered else None,
         "optimizer_step": trainer._optimizer_step,
         "callbacks": callbacks,
-        "history": dataclasses.asdict(trainer.history),
+        "history": dataclasses.asdict(trainer.history.copy()),
     }
-    write_tensors(path, tensors, metadata | {"training": json.dumps(training, default=_plain)})
-    trainer.last_checkpoint = local(path)
+    return tensors, metadata | {"training": json.dumps(training, default=_plain)}
 
 
 def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
@@ -92,7 +101,7 @@ def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     except _DAMAGE as error:
         raise ModelFileError(f"{name} does not fit its own description: {error}") from None
     weights, attributes = found
-    trainer.network.params, trainer.network.state = weights["params"], weights["state"]
+    trainer.network.trees.take(weights["params"], weights["state"])
     vars(trainer).update(attributes)
     trainer.last_checkpoint = name
 
@@ -127,10 +136,8 @@ def _checked(
         "_slots": here.pop("optimizer", ()),
         "_slots_of": kind,
         "_optimizer_step": _count(said["optimizer_step"]),
-        # The steps draw from a stream, and the trees are somebody else's until they are copied.
+        # The steps draw from a stream.
         "_compiled_for": None,
-        "_own_params": None,
-        "_own_state": None,
     }
     if within_fit:
         _restore_callbacks(trainer, said["callbacks"], in_callbacks)

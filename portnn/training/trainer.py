@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any, Literal
 
 from portnn import tree
@@ -36,10 +38,10 @@ from portnn.regularizers import Regularizer
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.divergence import refuse_loss
-from portnn.training.epochs import train_epoch
-from portnn.training.feeds import Feed, Iterated, Mapped, Resident, fits, is_on_disk
+from portnn.training.epochs import settled, train_epoch
+from portnn.training.feeds import Feed, Iterated, Mapped, Piece, Resident, fits, is_on_disk
 from portnn.training.history import History
-from portnn.training.interrupts import between_steps
+from portnn.training.interrupts import Stopped, between_steps, while_waiting_for_data
 from portnn.training.measure import Metric, measure
 from portnn.training.progress import Progress
 from portnn.training.resume import load_training, save_training
@@ -97,8 +99,10 @@ class Trainer:
 
     Notes
     -----
-    Ctrl-C ends a call between two steps, with KeyboardInterrupt, and leaves the network whole. Steps may overwrite the
-    arrays of ``network.params`` and ``network.state`` that earlier steps made: copy them to keep them.
+    Ctrl-C ends a call between two steps, with KeyboardInterrupt, and leaves the network whole.
+
+    While `fit` goes on, another thread may predict, save, copy and pickle the network or the trainer: it gets what is
+    there between two steps.
 
     Examples
     --------
@@ -154,13 +158,18 @@ class Trainer:
         #: Examples of an epoch, and in a batch, of the call of fit under way.
         self.data_shape: list[int | None] | None = None
         self._stop = False
-        #: The trees that our own steps made, and that they may therefore overwrite.
-        self._own_params: Tree = None
-        self._own_state: Tree = None
+        #: Losses of steps that nobody has looked at yet, with their batches.
+        self.pending: list[tuple[Array, Piece]] = []
+        #: When the clock of the epoch under way would have begun without breaks.
+        self.epoch_began = 0.0
+        #: The thread in which a call of fit is under way.
+        self._thread: int | None = None
         #: How many steps the slots have seen.
         self._optimizer_step = 0
         self._slots: tuple[Tree, ...] = ()
         self._slots_of: object = None
+        #: Whether somebody else may have the arrays of the slots.
+        self._slots_given = False
         #: The steps that take turns, with their optimizers.
         self._steps: list[tuple[Optimizer, Callable[..., Any]]] = []
         self._compiled_for: Any = None
@@ -180,7 +189,8 @@ class Trainer:
         Parameters
         ----------
         x : array, shape (n, *input_shape)
-            From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used.
+            From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used. Not
+            copied without need: what is written into it during the call is trained on.
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
         epochs : int, default 1
@@ -224,7 +234,9 @@ class Trainer:
         ----------
         batches : iterable of (x, y) or (x, y, sample_weight)
             Each epoch is one iteration over it, in a thread of its own that is a few batches ahead; so an iterator
-            serves one epoch only. The arrays are as in `fit`, and are checked batch by batch.
+            serves one epoch only. The arrays are as in `fit`, and are checked and copied batch by batch: the iterable
+            may fill the same ones again and again. It may wait as long as it likes: a run that ends meanwhile leaves it
+            behind, and closes it once it comes back.
         epochs, validation_data
             As in `fit`.
 
@@ -248,19 +260,25 @@ class Trainer:
         with ExitStack() as stack:
             # At the end, and not at the beginning: a signal may ask to stop while the data are being checked.
             stack.callback(setattr, self, "_stop", False)
+            stack.callback(setattr, self, "_thread", self._thread)
+            self._thread = threading.get_ident()
             stack.enter_context(self.network.backend.context())
             interruptible = stack.enter_context(between_steps())
             feed = feed_of()
             validation = (
                 None if validation_data is None else self._feed(*_pair(validation_data), None, 1024, "validation ")
             )
-            self._try_single_example(feed)
+            feed.while_waiting = while_waiting_for_data(self, interruptible, lambda: None)
+            with suppress(Stopped):
+                self._try_single_example(feed)
             self._begin(feed, stack)
             for callback in self.callbacks:
                 stack.callback(callback.on_fit_end, self)
                 callback.on_fit_begin(self, epochs, 1 if isinstance(self.optimizer, FullBatch) else feed.steps)
             self.resuming = False
             stack.callback(lambda: setattr(self.history, "stopped", self.epoch < last))
+            if validation is not None:
+                validation.while_waiting = while_waiting_for_data(self, interruptible, self.pause)
             if isinstance(self.optimizer, FullBatch):
                 assert isinstance(feed, Resident)
                 end = functools.partial(self._end_epoch, validation)
@@ -278,7 +296,11 @@ class Trainer:
                 record = train_epoch(self, feed, interruptible)
                 if record is None:
                     break
-                self._end_epoch(validation, record)
+                try:
+                    self._end_epoch(validation, record)
+                except Stopped:
+                    self.pause()
+                    break
         return self.history
 
     def _begin(self, feed: Feed, stack: ExitStack) -> None:
@@ -293,15 +315,14 @@ class Trainer:
             )
         self.data_shape, self.within_fit = shape, True
         stack.callback(setattr, self, "within_fit", False)
-        self._own_trees()
 
     def _end_epoch(self, validation: Feed | None, record: dict[str, float]) -> None:
         if validation is not None:
             record |= {f"val_{name}": value for name, value in measure(self, validation).items()}
-        self._own_params, self._own_state = self.network.params, self.network.state
-        self.epoch += 1
-        self.progress = Progress()
-        self.history.records.append(record)
+        with self.network.trees.exclusive():
+            self.epoch += 1
+            self.progress = Progress()
+            self.history.records.append(record)
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
         self.pause()
@@ -354,9 +375,9 @@ class Trainer:
             if isinstance(self.optimizer, FullBatch):
                 raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
             data = self._enter(x, y, sample_weight)
-            self._own_trees()
             self._prepare_steps()
-            (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
+            with self.network.trees.exclusive():
+                (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
             if not math.isfinite(loss) and self.on_nonfinite == "stop":
                 refuse_loss(self, loss, self.step, (data, backend.asarray(range(data[0].shape[0])), data[0].shape[0]))
         return loss
@@ -367,8 +388,17 @@ class Trainer:
             return measure(self, self._feed(x, y, None, batch_size))
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was compiled holds functions, which cannot be pickled; it is made anew when it is needed.
-        return vars(self) | {"_steps": [], "_compiled_for": None}
+        with self.network.trees.turn():
+            # What was compiled holds functions, which cannot be pickled; it is made anew when it is needed.
+            state = vars(self) | {"_steps": [], "_compiled_for": None, "pending": [], "_thread": None}
+            state |= {"progress": settled(self), "_slots": tree.map(self.network.backend.copy, self._slots)}
+            if self._thread not in (None, threading.get_ident()):  # the run goes on while the rest is pickled
+                state |= {"network": copy.copy(self.network), "history": self.history.copy()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._slots_given = True  # they may lie in a read-only file
 
     def stop(self) -> None:
         """Ask `fit` to end after the current step, or the next one before its first; for signal handlers, too."""
@@ -423,22 +453,19 @@ class Trainer:
         with closing(feed.epoch()) as pieces:
             data = next(pieces)[0]
         row = take_rows(data[0], backend.asarray([0]), backend.dtype(net.dtype))
-        net.layer.forward(net.params, net.state, row, train=True, rng=self.rng.child("noise"))
-
-    def _own_trees(self) -> None:
-        """Make what the steps may overwrite our own."""
-        net = self.network
-        if net.params is not self._own_params:
-            net.params = tree.map(net.backend.copy, net.params)
-        if net.state is not self._own_state:
-            net.state = tree.map(net.backend.copy, net.state)
+        with net.trees.reading() as (params, state):
+            net.layer.forward(params, state, row, train=True, rng=self.rng.child("noise"))
 
     def _prepare_steps(self) -> None:
         """Make the slots, and compile the steps, unless those at hand fit."""
         net, optimizer = self.network, self.optimizer
         assert isinstance(optimizer, Optimizer)
         if self._slots_of != optimizer.kind:
-            self._slots, self._slots_of, self._optimizer_step = optimizer.slots(net.params), optimizer.kind, 0
+            with net.trees.reading() as (params, _):
+                self._slots, self._slots_of, self._optimizer_step = optimizer.slots(params), optimizer.kind, 0
+        elif self._slots_given:
+            self._slots = tree.map(net.backend.copy, self._slots)
+        self._slots_given = False
         parts = (net.layer, self.loss, optimizer, self.augment, self.regularizer, self.on_nonfinite)
         if self._compiled_for != parts:
             rules = optimizer.phases()
@@ -450,12 +477,14 @@ class Trainer:
             self._steps, self._compiled_for = [(rule, compiled[id(rule)]) for rule in rules], parts
 
     def _run_step(self, data: Data, index: Array) -> Array:
+        """One step; called where the network's trees are held exclusively."""
         net = self.network
         rule, step = self._steps[self._optimizer_step % len(self._steps)]
         hyper = {"step": self.step + 1, "optimizer": self._scaled(rule.hyper(self._optimizer_step + 1))}
         with memory_named(net.backend, index.shape[0]):
-            net.params, net.state, self._slots, loss = step(net.params, net.state, self._slots, (*data, index), hyper)
-        self._own_params, self._own_state = net.params, net.state
+            trees = net.trees.own(net.backend.copy)
+            params, state, self._slots, loss = step(*trees, self._slots, (*data, index), hyper)
+        net.trees.stepped(params, state)
         self.step += 1
         self._optimizer_step += 1
         return loss

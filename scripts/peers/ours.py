@@ -29,7 +29,6 @@ class Ours:
             net.backend.compile = lambda step: step  # type: ignore[method-assign]
         self.trainer = Trainer(net, recipe.loss, recipe.make_optimizer(1, recipe.optimizer, None), rng=0)
         self.data = net.backend.asarray(images), net.backend.asarray(labels), None
-        self.trainer._own_trees()
         self.trainer._prepare_steps()
 
     def train(self, batches: NDArray[Any]) -> list[float]:
