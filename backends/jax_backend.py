@@ -11,6 +11,7 @@ import numpy as np
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.reading import widened
 
 from .tf32 import lack_of_tf32
 
@@ -78,7 +79,7 @@ class JaxBackend(Backend):
         return self._jax.device_put(np.array(self.host_array(x, dtype)), self._device)
 
     def to_numpy(self, array: Any) -> Any:
-        return np.asarray(array)
+        return widened(np.asarray(array))
 
     def copy(self, array: Any) -> Any:
         return self._jax.numpy.array(array, copy=True)

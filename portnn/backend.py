@@ -450,6 +450,9 @@ def backend_class_of(array_type: type) -> type[Backend] | None:
 def as_host(x: Any, what: str = "x") -> NDArray[Any]:
     """A NumPy array of real numbers in native byte order, from an array of any known library or anything like one.
 
+    Tables of numbers are read too, nullable columns without gaps included, and lists of arrays of one shape. bfloat16
+    becomes float32, which holds the same numbers.
+
     Raises
     ------
     DataError
@@ -459,13 +462,28 @@ def as_host(x: Any, what: str = "x") -> NDArray[Any]:
     if isinstance(x, _numpy().ma.MaskedArray) and x.mask.any():
         raise DataError(f"{what} has masked values: fill the gaps, or leave those examples out")
     try:
-        host = _numpy().asarray(x if entry is None else entry.from_array(x).to_numpy(x))
-    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, a dtype that NumPy lacks ...
-        raise DataError(f"{what} cannot be read as an array: {first_line(error)}") from None
-    if host.dtype.kind not in "fiub":
-        raise DataError(f"{what} has dtype {host.dtype}: real numbers are needed")
+        host = _read(x, entry, what)
+        if host.dtype.kind not in "fiub":
+            host = import_module("portnn.reading").numbers_of(x, host, what)
+    except DataError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:  # a ragged list, an odd dtype ...
+        reading = import_module("portnn.reading")
+        reading.refuse_sparse(x, what)
+        reason = reading.several_shapes(x) or first_line(error)
+        raise DataError(f"{what} cannot be read as an array: {reason}") from None
     native: NDArray[Any] = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
     return native
+
+
+def _read(x: Any, entry: type[Backend] | None, what: str) -> Any:
+    """``x`` in NumPy, of whatever dtype."""
+    if entry is not None:
+        return _numpy().asarray(entry.from_array(x).to_numpy(x))
+    if isinstance(x, list | tuple) and x and backend_class_of(type(x[0])) is not None:
+        # NumPy would take arrays of other libraries apart, number by number, and cannot where they are on a GPU.
+        return _numpy().stack([as_host(one, what) for one in x])
+    return _numpy().asarray(x)
 
 
 @functools.cache

@@ -111,10 +111,10 @@ class Network:
         ShapeError, DataError
             If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
         """
-        known = backend_class_of(type(x))
-        home = get_backend("cpu") if known is None else known.from_array(x)
         with self.backend.context():
             data = enter(x, self.backend, self.dtype)
+            known = backend_class_of(type(x))
+            home = get_backend("cpu") if known is None else known.from_array(x)
             check_rows(data, self.input_shape)
             check_finite(data, self.backend)
             n = data.shape[0]
