@@ -34,8 +34,8 @@ __all__ = [
     "memory_named",
 ]
 
-#: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers.
-TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers"]
+#: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers; those >= 0.
+TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers", "counts"]
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
@@ -242,7 +242,9 @@ def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: 
             f"{what} has shape {tuple(target.shape)}; the network's output is (n, {_join(output_shape)}){hint}"
         )
     check_finite(target, backend, what)
-    if kind != "numbers":
+    if kind == "counts" and bool(xp.any(target < 0)):
+        raise DataError(f"{what} holds counts, which are >= 0, and the smallest is {float(xp.min(target))}")
+    if kind in ("classes", "probabilities"):
         _check_range(target, 0, 1, f"the targets in {what}")
 
 

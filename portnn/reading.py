@@ -50,8 +50,8 @@ def refuse_sparse(x: Any, what: str) -> None:
     if "sparse" in kind.__module__ or "sparse" in str(getattr(x, "layout", "")):
         method = next((name for name in ("toarray", "to_dense", "todense") if hasattr(x, name)), "todense")
         raise DataError(
-            f"{what} is a sparse matrix, of type {kind.__module__.partition('.')[0]}'s {kind.__name__}, and a dense array "
-            f"is needed: write {_name(what)}.{method}(), or take MLPClassifier or MLPRegressor, which take SciPy's"
+            f"{what} is a sparse matrix, {kind.__module__.partition('.')[0]}'s {kind.__name__}, and a dense array is "
+            f"needed: write {_name(what)}.{method}(), or take MLPClassifier or MLPRegressor, which take SciPy's"
         )
 
 
@@ -81,16 +81,15 @@ def _cure(x: Any, host: NDArray[Any], what: str) -> str:
     inside = host.ndim == 2 and len(columns) == host.shape[1]
     where = f"column {columns[place[1]]!r}" if inside else "it" if host.ndim < 2 else f"column {place[1]}"
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return (
-            f"; {where} has gaps, the first in row {place[0] if place else 0}: fill them, or leave those examples out"
-        )
+        row = place[0] if place else 0
+        return f"; {where} has gaps, the first in row {row}: fill them, or leave those examples out"
     if not isinstance(value, str | bytes):
         return f"; {where} holds values of type {type(value).__name__}"
     if host.ndim < 2:
         name = _name(what)
         return (
-            f"; it holds text, such as {value!r}: number it, names, {name} = np.unique({name}, return_inverse=True), or "
-            "take MLPClassifier, whose labels may be text"
+            f"; it holds text, such as {value!r}: number it, names, {name} = np.unique({name}, return_inverse=True), "
+            "or take MLPClassifier, whose labels may be text"
         )
     return (
         f"; {where} holds text, such as {value!r}: make numbers of it, np.unique(column, return_inverse=True)[1], or a "

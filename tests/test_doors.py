@@ -1,7 +1,4 @@
-"""What people give in the place of an array of numbers: taken where it holds numbers, and else refused with the cure."""
-
-import subprocess
-import sys
+"""What people give in the place of an array of numbers: taken where it holds numbers, else refused with the cure."""
 
 import numpy as np
 import pytest
@@ -15,6 +12,7 @@ from portnn.errors import DataError, ShapeError
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)).astype(np.float32)
 Y = np.arange(60) % 3
+slow = pytest.mark.slow
 WORDS = np.asarray(["cat", "dog", "emu"])[Y]
 
 
@@ -23,12 +21,12 @@ def make_trainer(device="cpu", outputs=3, loss=None):
     return Trainer(net, loss or losses.SoftmaxCrossEntropy(), optim.SGD(0.1), rng=0)
 
 
-def doors(trainer, x, y=Y):
+def doors(trainer, x, y=Y, held_out_beside=Y):
     """Every way in for examples and targets."""
     net = trainer.network
     return [
         lambda: trainer.fit(x, y),
-        lambda: trainer.fit(X, Y, validation_data=(x, y)),
+        lambda: trainer.fit(X, held_out_beside, validation_data=(x, y)),
         lambda: trainer.fit_batches([(x, y)]),
         lambda: trainer.partial_fit(x, y),
         lambda: trainer.evaluate(x, y),
@@ -187,7 +185,7 @@ def halves():
         yield from (("jax", jnp.asarray(X, kind)) for kind in (jnp.bfloat16, jnp.float16))
 
 
-@pytest.mark.parametrize("device", ["cpu", "torch", "jax"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("torch", marks=slow), pytest.param("jax", marks=slow)])
 def test_16_bit_floats_are_taken_at_every_door(device):
     pytest.importorskip("ml_dtypes")
     if not STATUS[device.replace("cpu", "numpy")].usable:
@@ -207,3 +205,33 @@ def test_16_bit_floats_are_taken_at_every_door(device):
         trainer.partial_fit(x, x)
         trainer.fit_batches([(x, x, x[:, 0] ** 2)])
         np.testing.assert_allclose(as_host(Scaling.standard(x)(x)), as_host(Scaling.standard(plain)(plain)), atol=0.01)
+
+
+COUNTS = np.abs(X[:, :1]).round(1)
+
+
+@pytest.mark.parametrize("loss", [losses.Poisson(), losses.HalfPoissonDeviance()])
+def test_negative_counts_are_refused(backend, loss):
+    trainer = make_trainer(backend, 1, loss)
+    for enter in doors(trainer, X, backend.asarray(COUNTS - 1.0), COUNTS)[:5]:
+        with pytest.raises(DataError, match=r"y holds counts, which are >= 0, and the smallest is -1\.0"):
+            enter()
+    trainer.fit(X, COUNTS, validation_data=(X, COUNTS))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_negative_counts_are_refused_by_a_regressor():
+    pytest.importorskip("sklearn")
+    from portnn import MLPRegressor
+
+    y = COUNTS[:, 0]
+    for loss in ("poisson", losses.Poisson(), losses.HalfPoissonDeviance()):
+        model = MLPRegressor(loss, hidden_layer_sizes=3, max_iter=2)
+        for fit in (
+            lambda m=model: m.fit(X, y - 1.0),
+            lambda m=model: m.partial_fit(X, y - 1.0),
+            lambda m=model: m.set_params(validation_data=(X, y - 1.0)).fit(X, y),
+        ):
+            with pytest.raises(DataError, match="y holds counts, which are >= 0"):
+                fit()
+        model.set_params(validation_data=(X, y)).fit(X, y)

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from portnn import losses
 from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.errors import ConfigError
+from portnn.errors import ConfigError, DataError
 from portnn.estimators.arrays import on_host
 from portnn.estimators.base import BaseMLP
 from portnn.optim import FullBatch, Optimizer
@@ -176,6 +176,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return float(r2_score(on_host(y), predicted, sample_weight=on_host(sample_weight)))
 
     def _encode(self, y: Any) -> Any:
+        # Held-out samples, which no loss sees, included.
+        if self._loss_and_outputs(1)[0].targets == "counts" and (y < 0).any():
+            raise DataError(f"y holds counts, which are >= 0, and the smallest is {y.min()}")
         return y[:, None] if y.ndim == 1 else y
 
     def _loss_and_outputs(self, columns: int) -> tuple[losses.Loss, int, str]:
@@ -183,10 +186,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             if self.loss == "poisson":
                 return losses.HalfPoissonDeviance(), columns, "exp"
             return losses.HalfSquaredError(), columns, "identity"
-        if self.loss.targets != "numbers":
+        if self.loss.targets not in ("numbers", "counts"):
             raise ConfigError(f"{self.loss} compares classes, and not numbers: take a loss such as HalfSquaredError()")
-        counts = isinstance(self.loss, losses.Poisson | losses.HalfPoissonDeviance)
-        return self.loss, columns, "exp" if counts else "identity"
+        return self.loss, columns, "exp" if self.loss.targets == "counts" else "identity"
 
     def _loss_target(self, targets: Any) -> Any:
         return targets

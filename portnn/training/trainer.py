@@ -401,7 +401,7 @@ class Trainer:
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
         net, backend, kind = self.network, self.network.backend, self.loss.targets
-        if kind == "numbers" and self.loss.class_weight is not None:
+        if kind in ("numbers", "counts") and self.loss.class_weight is not None:
             kind = "probabilities"  # columns of classes: only for those do class weights mean anything
         x_name, y_name = f"{prefix}x", f"{prefix}y"
         x = enter(x, backend, net.dtype, x_name)
