@@ -39,7 +39,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def status(cls) -> Status:
-        status = library_status("jax", "jax", 'pip install "portnn[jax]"')
+        status = library_status("jax", "jax", "pip install jax")
         if not status.usable:
             return status
         import jax

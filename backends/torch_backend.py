@@ -37,7 +37,7 @@ class TorchBackend(Backend):
 
     @classmethod
     def status(cls) -> Status:
-        return library_status("torch", "torch", 'pip install "portnn[torch]"')
+        return library_status("torch", "torch", "pip install torch")
 
     @classmethod
     def from_array(cls, array: Any) -> TorchBackend:

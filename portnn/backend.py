@@ -399,8 +399,8 @@ def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> 
     Parameters
     ----------
     device : str or Backend
-        ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda"``,
-        ``"jax"``, ``"strict"``, or the name of any other registered backend.
+        ``"cpu"`` (NumPy), ``"gpu"`` or ``"cuda"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``,
+        ``"torch:cuda"``, ``"jax"``, ``"strict"``, or the name of any other registered backend.
     precision : {"float32", "tf32"}, optional
         Of matrix products; see `Backend.with_precision`. Default: float32, or what a given backend has.
 

@@ -51,9 +51,7 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> 
     try:
         import pandas as pd
     except ImportError:
-        raise MissingLibraryError(
-            'tables are read by pandas, which is not installed: pip install ".[tables]"'
-        ) from None
+        raise MissingLibraryError("tables are read by pandas, which is not installed: pip install pandas") from None
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(text, str))
     except (OSError, EOFError, ValueError, zlib.error) as error:  # damaged gzip, no CSV, no text

@@ -6,7 +6,7 @@ try:
     import sklearn as _  # noqa: F401
 except ImportError:
     raise MissingLibraryError(
-        'the estimators need scikit-learn, which is not installed: pip install "portnn[sklearn]"'
+        'the estimators need scikit-learn, which is not installed: pip install "scikit-learn>=1.9"'
     ) from None
 
 from portnn.estimators.classifier import MLPClassifier
