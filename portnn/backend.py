@@ -281,6 +281,13 @@ class Backend(ABC):
         # The namespace is a module, which cannot be pickled; the name and the precision say all.
         return get_backend, (str(self), self.precision)
 
+    def __getstate__(self) -> dict[str, str]:
+        # The same for those who, as skops does, look at the state only.
+        return {"device": self.device, "precision": self.precision}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        vars(self).update(vars(get_backend(f"{self.name}:{state['device']}", state["precision"])))
+
     def __copy__(self) -> Backend:
         other = object.__new__(type(self))
         vars(other).update(vars(self))

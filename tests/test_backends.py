@@ -403,3 +403,13 @@ def test_table():
     assert any(line.startswith("numpy") and line.endswith("ready") for line in lines)
     assert lines[-1].startswith("BLAS of NumPy: ")
     assert blas()["threads"] >= 1
+
+
+def test_the_state_of_a_backend_holds_no_module(backend):
+    """Some programs that store objects, such as skops, look at ``__getstate__`` and not at ``__reduce__``."""
+    state = backend.__getstate__()
+    assert all(isinstance(value, str) for value in state.values())
+    again = object.__new__(type(backend))
+    again.__setstate__(state)
+    assert again == backend
+    assert again.xp is backend.xp

@@ -8,22 +8,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from sklearn import config_context
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from portnn import functional, losses
+from portnn import losses
 from portnn._typing import Array
 from portnn.backend import Backend
 from portnn.errors import ConfigError
 from portnn.estimators.arrays import home_of, on_host
 from portnn.estimators.base import BaseMLP
+from portnn.estimators.fitted import activate
+from portnn.estimators.log_loss import ClippedSigmoidCrossEntropy, ClippedSoftmaxCrossEntropy
 from portnn.optim import FullBatch, Optimizer
 from portnn.training import Callback
 
@@ -316,21 +318,38 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 'class_weight="balanced" needs all samples, and partial_fit sees some: give the weights as a dict, as '
                 "sklearn.utils.compute_class_weight finds them"
             )
-        return compute_sample_weight(self.class_weight, y)
+        columns = y.shape[1] if self._is_multilabel else None
+        if self.class_weight == "balanced" or (
+            len(self.class_weight) if isinstance(self.class_weight, list) else None
+        ) != (columns):
+            return compute_sample_weight(self.class_weight, y)  # which refuses what does not fit
+        # By all classes that are known, and not those of y: a part of the data may lack one.
+        if columns is None:
+            return _weights_of(self.class_weight, self._label_binarizer.classes_, y)
+        labels = y.toarray() if issparse(y) else y
+        return np.prod(
+            [_weights_of(w, np.asarray([0, 1]), labels[:, i]) for i, w in enumerate(self.class_weight)], axis=0
+        )
 
     def _stratify(self, targets: Any) -> Any:
         return targets if targets.shape[1] == 1 else None  # as scikit-learn does it: two classes only
 
     @property
     def _is_multilabel(self) -> bool:
-        return bool(self._label_binarizer.y_type_.startswith("multilabel"))
+        return bool(self._labels_binarizer().y_type_.startswith("multilabel"))
+
+    def _labels_binarizer(self) -> LabelBinarizer:
+        """Numbers of classes and their labels; from `classes_` where these were set by hand."""
+        if hasattr(self, "_label_binarizer"):
+            return self._label_binarizer
+        return LabelBinarizer().fit(on_host(self.classes_))
 
     def _loss_and_outputs(self, columns: int) -> tuple[losses.Loss, int, str]:
         multiclass = self._label_binarizer.y_type_ == "multiclass"
         if isinstance(self.loss, str):
             if multiclass:
-                return losses.SoftmaxCrossEntropy(), columns, "softmax"
-            return losses.SigmoidCrossEntropy(), columns, "logistic"
+                return ClippedSoftmaxCrossEntropy(), columns, "softmax"
+            return ClippedSigmoidCrossEntropy(), columns, "logistic"
         if self.loss.targets == "probabilities":
             return self.loss, columns, "logistic"
         if self.loss.targets != "classes" or isinstance(self.loss, losses.NegativeLogLikelihood) or self._is_multilabel:
@@ -350,33 +369,35 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Numbers of classes, shape (n,); for several labels a sample 0 and 1, shape (n, n_classes)."""
         xp = array_namespace(outputs)
         integers = xp.int64 if home_of(outputs).supports("int64") else xp.int32
+        middle = 0.0 if self.out_activation_ == "logistic" else 0.5
         if self._is_multilabel:
-            return xp.astype(outputs > 0, integers)
+            return xp.astype(outputs > middle, integers)
         if outputs.shape[1] == 1:
-            return xp.astype(outputs[:, 0] > 0, integers)
+            return xp.astype(outputs[:, 0] > middle, integers)
         return xp.argmax(outputs, axis=1)
 
     def _labels(self, outputs: Array) -> Any:
         chosen = self._decisions(outputs)
         if self._is_multilabel:
             # A sparse matrix of labels is answered by one.
-            return csr_matrix(chosen) if self._label_binarizer.sparse_input_ else chosen
-        known = self._label_binarizer.classes_
+            return csr_matrix(chosen) if self._labels_binarizer().sparse_input_ else chosen
+        known = self._labels_binarizer().classes_
         if len(known) == 1:  # a single class has one output nevertheless, and is never left
             chosen = 0 * chosen
         home = home_of(outputs)
-        if known.dtype.kind in "biuf":
+        if known.dtype.kind in "bf" or known.dtype in (np.int32, np.int64):
             return array_namespace(outputs).take(home.asarray(known), chosen, axis=0)
-        return known[home.to_numpy(chosen)]
+        # Of the others, such as uint16, not every library can take elements.
+        answer = known[home.to_numpy(chosen)]
+        return home.asarray(answer) if known.dtype.kind in "iu" else answer
 
     def _probabilities(self, outputs: Array) -> Array:
-        xp = array_namespace(outputs)
-        if self.out_activation_ == "softmax":
-            return functional.softmax(outputs)[0]
-        p, _ = functional.sigmoid(outputs)
+        xp, p = array_namespace(outputs), activate(self.out_activation_, outputs)
         if p.shape[1] == 1:
             return xp.concat([1.0 - p, p], axis=1)
-        return p if self._is_multilabel else p / xp.sum(p, axis=1, keepdims=True)
+        if self.out_activation_ != "logistic" or self._is_multilabel:
+            return p
+        return p / xp.sum(p, axis=1, keepdims=True)  # a loss of the user's, of one output for each class
 
     def _score_outputs(self, targets: Any, outputs: Any, sample_weight: Any) -> float:
         right = targets if self._is_multilabel else _as_numbers(targets)
@@ -387,6 +408,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _weights_of(class_weight: Any, classes: Any, y: Any) -> Any:
+    """The weight of the class of each sample."""
+    return compute_class_weight(class_weight, classes=classes, y=y)[np.searchsorted(classes, y)]
 
 
 def _as_numbers(targets: Any) -> Any:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from array_api_compat import array_namespace
 from sklearn import config_context
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
@@ -19,6 +18,7 @@ from portnn.backend import Backend
 from portnn.errors import ConfigError, DataError
 from portnn.estimators.arrays import on_host
 from portnn.estimators.base import BaseMLP
+from portnn.estimators.fitted import activate
 from portnn.optim import FullBatch, Optimizer
 from portnn.training import Callback
 
@@ -194,7 +194,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return targets
 
     def _numbers(self, outputs: Array) -> Array:
-        y = array_namespace(outputs).exp(outputs) if self.out_activation_ == "exp" else outputs
+        y = activate(self.out_activation_, outputs)
         return y[:, 0] if y.shape[1] == 1 else y
 
     def _score_outputs(self, targets: Any, outputs: Any, sample_weight: Any) -> float:
