@@ -130,6 +130,8 @@ def check_batch_size(batch_size: int, n: int) -> int:
 def enter(x: Any, backend: Backend, dtype: str, what: str = "x") -> Array:
     """Bring data for a network of float ``dtype`` to its device: uint8 stay bytes, all other numbers become floats.
 
+    The estimators come here with floats only: they take bytes for numbers, as scikit-learn does.
+
     Raises DataError where ``x`` is no array of numbers.
     """
     x, xp = _real(x, backend, what)

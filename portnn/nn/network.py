@@ -20,6 +20,7 @@ from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream, Stream, as_stream
+from portnn.scale import TRAINED_ON, TrainedOn, warn_of_other_scale
 from portnn.storage import read_tensors, rebuild, write_tensors
 
 __all__ = ["Network"]
@@ -48,6 +49,8 @@ class Network:
     params, state : tree of arrays
     output_shape : tuple of int
     backend : Backend
+    trained_on : {"bytes", "unscaled", "numbers"} or None
+        What a `Trainer` showed it: uint8; numbers >= 0 beyond 1, such as 0 .. 255; others. None before. Saved with it.
 
     Raises
     ------
@@ -64,6 +67,8 @@ class Network:
     >>> net(np.zeros((5, 2), dtype=np.float32)).shape
     (5, 3)
     """
+
+    trained_on: TrainedOn | None = None
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class Network:
         """The outputs for a batch, at inference: an array of the network's backend, shape (n, *output_shape).
 
         ``x`` has shape (n, *input_shape) and may be of any library. uint8 is read as pixels (`functional.as_float`).
-        Values are not looked at; `predict` does that.
+        Values are not looked at, and nothing is said of another scale than in training; `predict` does that.
         """
         with self.backend.context():
             x = enter(x, self.backend, self.dtype)
@@ -104,7 +109,8 @@ class Network:
     def predict(self, x: Array, batch_size: int = 1024) -> Array:
         """The outputs for any number of examples: batch by batch, checked, in the library and on the device of ``x``.
 
-        What is no array, such as a list or a table, is answered in NumPy.
+        What is no array, such as a list or a table, is answered in NumPy. Warns if the network was trained on bytes and
+        ``x`` holds other numbers of 0 .. 255, or the other way round.
 
         Raises
         ------
@@ -117,6 +123,7 @@ class Network:
             home = get_backend("cpu") if known is None else known.from_array(x)
             check_rows(data, self.input_shape)
             check_finite(data, self.backend)
+            warn_of_other_scale(data, self.trained_on, "x")
             n = data.shape[0]
             size = check_batch_size(batch_size, n)
             with memory_named(self.backend, size):
@@ -144,7 +151,9 @@ class Network:
     def to(self, device: str | Backend) -> Network:
         """A copy of the network on another device."""
         tensors = self._tensors()
-        return self._rebuilt(self.layer, self.input_shape, get_backend(device), self.dtype, self.rng, tensors)
+        net = self._rebuilt(self.layer, self.input_shape, get_backend(device), self.dtype, self.rng, tensors)
+        net.trained_on = self.trained_on
+        return net
 
     def _tensors(self) -> dict[str, Array]:
         return tree.flatten(tree.map(self.backend.to_numpy, {"params": self.params, "state": self.state}))
@@ -192,6 +201,7 @@ class Network:
             "input_shape": json.dumps(self.input_shape),
             "dtype": self.dtype,
             "rng": json.dumps([self.rng.seed, self.rng.step, self.rng.path]),
+            **({} if self.trained_on is None else {"trained_on": self.trained_on}),
         }
 
     @classmethod
@@ -225,11 +235,24 @@ class Network:
             input_shape = _as_shape(json.loads(metadata["input_shape"]))
             seed, step, path_of_rng = json.loads(metadata["rng"])
             rng = Stream(seed, step, tuple(path_of_rng))
-            return cls._rebuilt(layer, input_shape, backend, _checked_dtype(metadata["dtype"]), rng, tensors)
+            net = cls._rebuilt(layer, input_shape, backend, _checked_dtype(metadata["dtype"]), rng, tensors)
+            net.trained_on = cls.trained_on_in(metadata)
+            return net
         except BackendError:  # not the fault of the file
             raise
         except (KeyError, ValueError, TypeError, RecursionError, PortnnError) as error:
             raise ModelFileError(f"{name} does not fit its own description: {error}") from None
+
+    @staticmethod
+    def trained_on_in(metadata: dict[str, str]) -> TrainedOn | None:
+        """What a file says of `trained_on`; None where it says nothing. Raises ConfigError if it says something odd."""
+        said = metadata.get("trained_on")
+        if said is None:
+            return None
+        for known in TRAINED_ON:
+            if said == known:
+                return known
+        raise ConfigError(f"trained_on is one of {', '.join(TRAINED_ON)}, not {said!r}")
 
     @staticmethod
     def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:

@@ -92,6 +92,7 @@ def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     except _DAMAGE as error:
         raise ModelFileError(f"{name} does not fit its own description: {error}") from None
     weights, attributes = found
+    trainer.network.trained_on = attributes.pop("trained_on")
     trainer.network.params, trainer.network.state = weights["params"], weights["state"]
     vars(trainer).update(attributes)
     trainer.last_checkpoint = name
@@ -129,6 +130,7 @@ def _checked(
         "_optimizer_step": _count(said["optimizer_step"]),
         # The steps draw from a stream, and the trees are somebody else's until they are copied.
         "_compiled_for": None,
+        "trained_on": Network.trained_on_in(metadata),
         "_own_params": None,
         "_own_state": None,
     }
