@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+import textwrap
 import warnings
 
 import numpy as np
@@ -470,3 +471,23 @@ def test_skops_writes_and_reads_a_fitted_estimator():
         np.testing.assert_array_equal(loaded.predict_proba(IRIS), model.predict_proba(IRIS))
         loaded.set_params(early_stopping=False, solver="adam").partial_fit(IRIS, SPECIES)
         assert np.isfinite(loaded.loss_)
+
+
+@quiet
+def test_onnx_by_the_lines_of_the_documentation():
+    pytest.importorskip("skl2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    lines = portnn.estimators.__doc__.partition("::\n")[2].partition("\nskops")[0]
+    exec(textwrap.dedent(lines), {"MLPClassifier": MLPClassifier, "MLPRegressor": MLPRegressor})
+    from skl2onnx import to_onnx
+
+    x = IRIS.astype(np.float32)
+    for y in (SPECIES, WORDS, SPECIES == 1):
+        model = MLPClassifier(**SMALL).fit(x, y)
+        written = to_onnx(model, x[:1], options={"zipmap": False}).SerializeToString()
+        labels, p = runtime.InferenceSession(written, providers=["CPUExecutionProvider"]).run(None, {"X": x})
+        np.testing.assert_array_equal(labels, model.predict(x))
+        np.testing.assert_allclose(p, model.predict_proba(x), atol=1e-5)
+    model = MLPRegressor(**SMALL).fit(x, IRIS[:, 0])
+    session = runtime.InferenceSession(to_onnx(model, x[:1]).SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"X": x})[0][:, 0], model.predict(x), atol=1e-5)

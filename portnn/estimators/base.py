@@ -223,7 +223,8 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
         self._best: Tree = None
         stops = not isinstance(make_optimizer(self), FullBatch)
         for name in ("validation_scores_", "best_validation_score_"):
-            vars(self).pop(name, None)
+            if hasattr(self, name):
+                delattr(self, name)
         if stops or self.validation_data is not None:  # scikit-learn has no scores of its solver "lbfgs"
             self.validation_scores_: list[float] | None = None
             self.best_validation_score_: float | None = None
@@ -262,7 +263,7 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
             self.coefs_ = [network.params[i]["w"] for i in places]
             self.intercepts_ = [network.params[i]["b"] for i in places]
         self._built = self._settings(sizes)
-        self._optimizer = self._new_learning_rate()
+        self._optimizer: LearningRate | None = self._new_learning_rate()
         self._trainer = Trainer(network, loss, make_optimizer(self), rng=seed)
         self.history_: History = self._trainer.history
 

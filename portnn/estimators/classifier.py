@@ -37,8 +37,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     Everything of `sklearn.neural_network.MLPClassifier` 1.9 is here: parameters, defaults, fitted attributes, messages
     and warnings; with the same ``random_state`` also its draws, so that training takes the same course, to rounding.
-    Samples may be arrays of any library that portnn knows: predictions, ``coefs_`` and the like are of the library and
-    on the device of ``X``. Sparse matrices are made dense.
+    What rounding does grows with the course: in L-BFGS on data that are not scaled, a last digit is a percent after a
+    hundred iterations, in scikit-learn against itself as well. Samples may be arrays of any library that portnn knows:
+    predictions, ``coefs_`` and the like are of the library and on the device of ``X``. Sparse matrices are made dense.
+    uint8 are numbers like all others, and not pixels, as to a `Network`.
 
     Parameters
     ----------
@@ -56,6 +58,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         With ``solver="sgd"`` or an ``optimizer``: constant; ``learning_rate_init / (samples seen + 1)^power_t`` after
         each epoch; or a fifth whenever ``n_iter_no_change`` epochs have brought nothing.
     learning_rate_init, power_t : float, default 0.001 and 0.5
+        May be set to others between two calls of ``partial_fit``: the next one begins with them (scikit-learn goes on
+        with the old rate).
     max_iter : int, default 200
         Most epochs of a call of ``fit``, or iterations of a full-batch method.
     shuffle : bool, default True
@@ -69,7 +73,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Whether to print a line for each epoch.
     warm_start : bool, default False
         Whether ``fit`` goes on from where the last call ended, the memory of the optimizer included (scikit-learn
-        begins that anew). Layers and device stay those of the first call.
+        begins that anew). Parameters that the network is built by (``hidden_layer_sizes``, ``activation``, ``dropout``,
+        ``batch_norm``, ``device``) must be those of the first call; samples of another dtype or device warn.
     momentum, nesterovs_momentum : float and bool, default 0.9 and True
         Of ``solver="sgd"``.
     early_stopping : bool, default False
@@ -82,11 +87,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     max_fun : int, default 15000
         Most evaluations of the loss by ``solver="lbfgs"``.
     loss : "log_loss" or Loss, default "log_loss"
-        "log_loss" is the cross-entropy of a softmax, or of a sigmoid for two classes and for several labels. An object
+        "log_loss" is the cross-entropy of a softmax, or of a sigmoid for two classes and for several labels, with
+        probabilities kept at 2e-16 (float32: 1e-7) from 0 and 1, as in scikit-learn. An object
         of `portnn.losses` compares either scores of classes (then two classes have two outputs) or columns of
         probabilities.
     class_weight : dict, "balanced", list of dict or None, default None
-        As in `sklearn.utils.compute_sample_weight`.
+        As in `sklearn.utils.compute_sample_weight`. In ``partial_fit`` no "balanced", and a part may lack a class.
+        Scores on validation data do not see them.
     device : str, Backend or None, default None
         Where to compute; see `portnn.get_backend`. None: on the device of ``X``.
     dropout : float or sequence of float, default 0.0
@@ -115,11 +122,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         The labels; labels that are no numbers stay in NumPy.
     coefs_, intercepts_ : list of array
         Weights, shape (inputs, units), and biases, shape (units,), of each layer. Training and prediction use what
-        stands here.
+        stands here, also where all attributes were set by hand, and nothing was ever fitted.
     loss_, best_loss_, loss_curve_ : float, float or None, list of float
         The loss of the latest epoch, of the best one (None with early stopping), and of all; with its penalty.
     validation_scores_, best_validation_score_ : list of float, float; or None
-        The accuracy on validation data, epoch by epoch; None where there are none.
+        The accuracy on validation data, epoch by epoch; None where there are none. Not after a full-batch method
+        without ``validation_data``.
     history_ : History
         All epochs with their losses, times, ``val_loss`` and ``val_score``.
     n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_

@@ -36,7 +36,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : {"squared_error", "poisson"} or Loss, default "squared_error"
         Half of the squared error; half of the Poisson deviance, where the network gives the logarithm of the rate; or
-        an object of `portnn.losses` that compares numbers.
+        an object of `portnn.losses` that compares numbers. Targets of Poisson losses are >= 0.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter,
     shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction,
     beta_1, beta_2, epsilon, n_iter_no_change, max_fun, device, dropout, batch_norm, l1_ratio, optimizer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 __all__ = ["warn"]
 
@@ -27,7 +28,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 def _module_that_is_meant(message: str, category: type[Warning], modules: tuple[str, ...], line: int) -> str:
     """The first of some modules for which the first of the warning filters that fits it, fits."""
-    for _, text, kind, pattern, at in warnings.filters:
+    filters: list[Any] = list(warnings.filters)
+    for _, text, kind, pattern, at in filters:
         if not issubclass(category, kind) or (text is not None and not text.match(message)) or at not in (0, line):
             continue
         for module in modules:
