@@ -186,8 +186,9 @@ def _shape_hint(shape: Shape, input_shape: Shape, name: str) -> str:
 def check_lengths(x: Array, target: Array, what: str = "x", target_what: str = "y") -> None:
     """Raise unless there are as many targets as examples."""
     if target.ndim == 0 or x.shape[0] != target.shape[0]:
-        count = target.shape[0] if target.ndim else "no"
-        raise ShapeError(f"{what} has {x.shape[0]} examples, but {target_what} has {count} targets")
+        count, name = target.shape[0] if target.ndim else "no", _name(target_what)
+        hint = "" if target.ndim else f": for a single target, write [{name}]"
+        raise ShapeError(f"{what} has {x.shape[0]} examples, but {target_what} has {count} targets{hint}")
 
 
 def check_finite(x: Array, backend: Backend, what: str = "x") -> None:

@@ -14,7 +14,7 @@ from portnn.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["numbers_of", "refuse_sparse", "several_shapes", "widened"]
+__all__ = ["cure_of", "numbers_of", "refuse_sparse", "several_shapes", "widened"]
 
 
 def widened(host: NDArray[Any]) -> NDArray[Any]:
@@ -40,7 +40,7 @@ def numbers_of(x: Any, host: NDArray[Any], what: str) -> NDArray[Any]:
             raise DataError(f"{what} cannot be read as an array: {several_shapes(host) or error}") from None
         host = inferred if inferred.dtype.kind in "fiub" else host
     if host.dtype.kind not in "fiub":
-        raise DataError(f"{what} has dtype {host.dtype}: real numbers are needed{_cure(x, host, what)}")
+        raise DataError(f"{what} has dtype {host.dtype}: real numbers are needed{cure_of(x, host, what)}")
     return host
 
 
@@ -48,10 +48,12 @@ def refuse_sparse(x: Any, what: str) -> None:
     """Raise DataError if ``x`` is a sparse matrix of any library."""
     kind = type(x)
     if "sparse" in kind.__module__ or "sparse" in str(getattr(x, "layout", "")):
+        library, name = kind.__module__.partition(".")[0], _name(what)
         method = next((name for name in ("toarray", "to_dense", "todense") if hasattr(x, name)), "todense")
+        other = ", or take MLPClassifier or MLPRegressor, which take it" if (library, name) == ("scipy", "x") else ""
         raise DataError(
-            f"{what} is a sparse matrix, {kind.__module__.partition('.')[0]}'s {kind.__name__}, and a dense array is "
-            f"needed: write {_name(what)}.{method}(), or take MLPClassifier or MLPRegressor, which take SciPy's"
+            f"{what} is a sparse matrix, {library}'s {kind.__name__}, and a dense array is needed: write "
+            f"{name}.{method}(){other}"
         )
 
 
@@ -69,10 +71,12 @@ def several_shapes(x: Any) -> str:
     )
 
 
-def _cure(x: Any, host: NDArray[Any], what: str) -> str:
-    """The end of a sentence about the first thing in an array that is no number."""
+def cure_of(x: Any, host: NDArray[Any], what: str) -> str:
+    """The end of a sentence about the first thing in an array, ``np.asarray(x)``, that is no number."""
     if host.dtype.kind not in "OUST":
         return ""
+    if host.ndim == 0:
+        return f", and this is {'None' if x is None else f'a single {type(x).__name__}'}"
     found = next(((place, value) for place, value in np.ndenumerate(host) if not _is_number(value)), None)
     if found is None:
         return ""
@@ -81,10 +85,10 @@ def _cure(x: Any, host: NDArray[Any], what: str) -> str:
     inside = host.ndim == 2 and len(columns) == host.shape[1]
     where = f"column {columns[place[1]]!r}" if inside else "it" if host.ndim < 2 else f"column {place[1]}"
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        row = place[0] if place else 0
-        return f"; {where} has gaps, the first in row {row}: fill them, or leave those examples out"
+        return f"; {where} has gaps, the first in row {place[0]}: fill them, or leave those examples out"
     if not isinstance(value, str | bytes):
-        return f"; {where} holds values of type {type(value).__name__}"
+        return f"; {where} holds values of type {type(value).__name__}: make numbers of them, such as by astype(float)"
+    value = value if isinstance(value, bytes) else str(value)  # NumPy's text shows its type
     if host.ndim < 2:
         name = _name(what)
         return (

@@ -109,6 +109,22 @@ def test_text_names_column_and_cure():
             ):
                 enter()
     trainer.fit(X, np.unique(WORDS, return_inverse=True)[1])
+    with pytest.raises(DataError, match="such as 'cat': number it"):  # and not np.str_('cat')
+        as_host(WORDS, "y")
+    with pytest.raises(DataError, match="real numbers are needed, and this is None"):
+        as_host(None)
+
+
+def test_text_given_to_an_estimator_names_column_and_cure():
+    pytest.importorskip("sklearn")
+    from portnn import MLPClassifier, MLPRegressor
+
+    with pytest.raises(
+        DataError, match=r"could not convert string to float: 'Oslo'; column 'city' holds text.*np\.uniq"
+    ):
+        MLPClassifier(max_iter=1).fit(table(city=["Oslo"] * 6), Y[:6])
+    with pytest.raises(DataError, match=r"y has dtype <U3: .*such as 'cat': number it, .* or take MLPClassifier"):
+        MLPRegressor(max_iter=1).fit(X, WORDS)
 
 
 @pytest.mark.parametrize("loss", [losses.SoftmaxCrossEntropy(), losses.KLDivergence()])
@@ -136,6 +152,9 @@ def test_one_example_without_its_axis_gets_a_hint(backend):
         with pytest.raises(ShapeError, match=r"x has shape \(4,\); .* for a single example, write x\[None\]"):
             enter()
     assert net.predict(X[0][None]).shape == (1, 3)
+    with pytest.raises(ShapeError, match=r"y has no targets: for a single target, write \[y\]"):
+        trainer.partial_fit(X[0][None], Y[0])
+    trainer.partial_fit(X[0][None], [Y[0]])
     with pytest.raises(ShapeError, match=r"\(n, 8, 8, 1\): for a single example, write x\[None\]"):
         Network(nn.Flatten(), (8, 8, 1)).predict(np.zeros((8, 8, 1)))
     with pytest.raises(ShapeError, match=r"\(n, 8, 8, 1\): write x\[\.\.\., None\]"):

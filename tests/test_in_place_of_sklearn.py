@@ -43,11 +43,12 @@ TASKS = {
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("scaled", [True, False], ids=["scaled", "as it is"])
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_losses_are_those_of_scikit_learn(task, scaled, solver):
+@pytest.mark.parametrize("epochs", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_losses_are_those_of_scikit_learn(task, scaled, solver, epochs):
     name, x, y = task
     x = scale(x) if scaled else x
     # Without scaling, L-BFGS makes 1e-3 of a difference of 1e-15 within some ten iterations: its beginning is compared.
-    iterations = 30 if solver != "lbfgs" else 5
+    iterations = epochs if solver != "lbfgs" else 5
     options = {"solver": solver, "max_iter": iterations, "random_state": 0, "tol": 1e-3}
     theirs, ours = (getattr(module, name)(**options).fit(x, y) for module in (neural_network, portnn))
     assert ours.n_iter_ == theirs.n_iter_
@@ -245,12 +246,14 @@ def test_balanced_classes_in_parts_are_refused_as_sgd_refuses_them():
 # ---- labels of every type
 
 
-slow_on_jax = pytest.param("jax", marks=pytest.mark.slow)
+TYPES = ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int64", "bool", "float32"]
+LIBRARIES = [("numpy", dtype) for dtype in TYPES]
+LIBRARIES += [pytest.param("torch", t, marks=() if t in ("uint16", "uint64") else pytest.mark.slow) for t in TYPES]
+LIBRARIES += [pytest.param("jax", dtype, marks=pytest.mark.slow) for dtype in TYPES]
 
 
 @quiet
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int64", "bool", "float32"])
-@pytest.mark.parametrize("library", ["numpy", "torch", slow_on_jax])
+@pytest.mark.parametrize(("library", "dtype"), LIBRARIES)
 def test_labels_of_every_type_beside_samples_of_every_library(library, dtype):
     if not STATUS[library].usable:
         pytest.skip(STATUS[library].message)
@@ -449,6 +452,7 @@ def test_a_file_is_smaller_without_the_optimizer_and_with_half_the_precision(opt
         assert np.isfinite(again.loss_)
 
 
+@pytest.mark.slow
 def test_what_is_no_instance_can_be_made_one():
     """As the documentation says; in a process of its own, as nobody can unregister."""
     code = (

@@ -22,11 +22,11 @@ from sklearn.utils.validation import (
 )
 
 from portnn._typing import Array
-from portnn.backend import Backend, backend_class_of, get_backend
+from portnn.backend import Backend, as_host, backend_class_of, get_backend
 from portnn.checks import check_finite
 from portnn.errors import DataError, ShapeError
 from portnn.estimators.warning import warn
-from portnn.reading import refuse_sparse, widened
+from portnn.reading import cure_of, refuse_sparse, widened
 
 __all__ = ["home_of", "on_host", "validate_examples", "validate_targets", "validate_weights"]
 
@@ -39,7 +39,8 @@ _COLUMN = (
 
 def home_of(X: Any) -> Backend:
     """The backend of an array; that of NumPy for anything else."""
-    refuse_sparse(X, "X") if _is_foreign(X) else None
+    if _is_foreign(X):
+        refuse_sparse(X, "X")
     known = backend_class_of(type(X))
     return get_backend("cpu") if known is None else known.from_array(X)
 
@@ -63,7 +64,14 @@ def validate_examples(estimator: Any, X: Any, reset: bool) -> Array:
     if not _is_foreign(X):
         X = widened(X) if isinstance(X, np.ndarray) else X
         with config_context(array_api_dispatch=False):
-            X = validate_data(estimator, X, reset=reset, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32))
+            try:
+                X = validate_data(
+                    estimator, X, reset=reset, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32)
+                )
+            except ValueError as error:
+                if not str(error).startswith("could not convert string"):
+                    raise
+                raise DataError(f"{error}{cure_of(X, np.asarray(X), 'X')}") from None  # it does not say where
         return X.toarray() if issparse(X) else X
     refuse_sparse(X, "X")
     if X.ndim != 2:
@@ -92,6 +100,8 @@ def validate_targets(estimator: Any, X: Array, y: Any, numeric: bool) -> Any:
     y = on_host(y)
     with config_context(array_api_dispatch=False):
         y = _check_y(y, multi_output=True, y_numeric=numeric, estimator=estimator)
+        if numeric and y.dtype.kind in "US":
+            as_host(y, "y")  # which says what to do
         check_consistent_length(X, y)
         if y.ndim == 2 and y.shape[1] == 1:
             warn(_COLUMN, DataConversionWarning)
