@@ -222,6 +222,7 @@ def test_class_weights_on_parts_that_lack_a_class(labels):
         np.testing.assert_allclose(own.coefs_[0], twin.coefs_[0])
 
 
+@quiet
 def test_class_weights_of_several_labels_on_parts_that_lack_one():
     labels = np.stack([SPECIES == 0, SPECIES == 2], axis=1).astype(int)
     own, twin = MLPClassifier(**SMALL, class_weight=[{1: 5.0}, {0: 2.0, 1: 3.0}]), MLPClassifier(**SMALL)
@@ -232,6 +233,15 @@ def test_class_weights_of_several_labels_on_parts_that_lack_one():
         np.testing.assert_allclose(own.coefs_[0], twin.coefs_[0])
     with pytest.raises(ValueError, match="class_weight should be a list of dicts"):
         MLPClassifier(class_weight={0: 1.0}).fit(IRIS, labels)
+    with pytest.raises(ValueError, match="number of elements in class_weight should match"):
+        MLPClassifier(class_weight=[{0: 1.0}]).fit(IRIS, labels)
+    with pytest.raises(ValueError, match="partial_fit sees some"):
+        MLPClassifier(class_weight=["balanced", {0: 1.0}]).partial_fit(IRIS, labels, classes=[0, 1])
+    mixed = MLPClassifier(**SMALL, class_weight=["balanced", {0: 2.0, 1: 3.0}]).fit(IRIS, labels)
+    plain = MLPClassifier(**SMALL).fit(
+        IRIS, labels, sample_weight=np.where(labels[:, 0], 1.5, 0.75) * np.where(labels[:, 1], 3.0, 2.0)
+    )
+    np.testing.assert_allclose(mixed.coefs_[0], plain.coefs_[0])
 
 
 def test_balanced_classes_in_parts_are_refused_as_sgd_refuses_them():

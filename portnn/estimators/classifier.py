@@ -88,9 +88,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Most evaluations of the loss by ``solver="lbfgs"``.
     loss : "log_loss" or Loss, default "log_loss"
         "log_loss" is the cross-entropy of a softmax, or of a sigmoid for two classes and for several labels, with
-        probabilities kept at 2e-16 (float32: 1e-7) from 0 and 1, as in scikit-learn. An object
-        of `portnn.losses` compares either scores of classes (then two classes have two outputs) or columns of
-        probabilities.
+        probabilities kept at 2e-16 (float32: 1e-7) from 0 and 1, as in scikit-learn. An object of `portnn.losses`
+        compares either scores of classes (then two classes have two outputs) or columns of probabilities.
     class_weight : dict, "balanced", list of dict or None, default None
         As in `sklearn.utils.compute_sample_weight`. In ``partial_fit`` no "balanced", and a part may lack a class.
         Scores on validation data do not see them.
@@ -321,23 +320,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _class_weights(self, y: Any, incremental: bool) -> Any:
         if self.class_weight is None:
             return None
-        if incremental and self.class_weight == "balanced":
+        given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight]
+        if incremental and "balanced" in given:
             raise ValueError(
                 'class_weight="balanced" needs all samples, and partial_fit sees some: give the weights as a dict, as '
                 "sklearn.utils.compute_class_weight finds them"
             )
-        columns = y.shape[1] if self._is_multilabel else None
-        if self.class_weight == "balanced" or (
-            len(self.class_weight) if isinstance(self.class_weight, list) else None
-        ) != (columns):
-            return compute_sample_weight(self.class_weight, y)  # which refuses what does not fit
+        outputs = y.shape[1] if self._is_multilabel else 1
+        if "balanced" in given or isinstance(self.class_weight, list) != self._is_multilabel or len(given) != outputs:
+            return compute_sample_weight(self.class_weight, y)  # which also refuses what does not fit
         # By all classes that are known, and not those of y: a part of the data may lack one.
-        if columns is None:
+        if not self._is_multilabel:
             return _weights_of(self.class_weight, self._label_binarizer.classes_, y)
         labels = y.toarray() if issparse(y) else y
-        return np.prod(
-            [_weights_of(w, np.asarray([0, 1]), labels[:, i]) for i, w in enumerate(self.class_weight)], axis=0
-        )
+        each = [_weights_of(weight, np.asarray([0, 1]), labels[:, i]) for i, weight in enumerate(given)]
+        return np.prod(each, axis=0)
 
     def _stratify(self, targets: Any) -> Any:
         return targets if targets.shape[1] == 1 else None  # as scikit-learn does it: two classes only
