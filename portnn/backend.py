@@ -472,6 +472,8 @@ def as_host(x: Any, what: str = "x") -> NDArray[Any]:
         host = _read(x, entry, what)
         if host.dtype.kind not in "fiub":
             host = import_module("portnn.reading").numbers_of(x, host, what)
+        elif entry is None and hasattr(x, "isna"):  # a table of pandas
+            import_module("portnn.reading").refuse_gaps(x, what)
     except DataError:
         raise
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:  # a ragged list, an odd dtype ...

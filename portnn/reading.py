@@ -14,7 +14,7 @@ from portnn.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["cure_of", "numbers_of", "refuse_sparse", "several_shapes", "widened"]
+__all__ = ["cure_of", "numbers_of", "refuse_gaps", "refuse_sparse", "several_shapes", "widened"]
 
 
 def widened(host: NDArray[Any]) -> NDArray[Any]:
@@ -42,6 +42,22 @@ def numbers_of(x: Any, host: NDArray[Any], what: str) -> NDArray[Any]:
     if host.dtype.kind not in "fiub":
         raise DataError(f"{what} has dtype {host.dtype}: real numbers are needed{cure_of(x, host, what)}")
     return host
+
+
+def refuse_gaps(x: Any, what: str) -> None:
+    """Raise DataError if a nullable column of a table, or a nullable column by itself, has a gap.
+
+    NumPy gets a NaN for it where all columns are nullable floats, and something that is no number else.
+    """
+    many = hasattr(x, "columns")
+    for number, name in enumerate(x.columns if many else [None]):
+        column = x.iloc[:, number] if many else x
+        if type(getattr(column.dtype, "na_value", None)).__name__ != "NAType":
+            continue
+        gaps = np.flatnonzero(np.asarray(column.isna()))
+        if gaps.size:
+            where = f"column {name!r} of {what}" if many else what
+            raise DataError(f"{where} has gaps, the first in row {gaps[0]}: fill them, or leave those examples out")
 
 
 def refuse_sparse(x: Any, what: str) -> None:

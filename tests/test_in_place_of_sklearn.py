@@ -388,6 +388,31 @@ def test_a_regressor_put_together_by_hand_predicts_and_learns(loss):
 
 
 @quiet
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}])
+def test_everything_of_a_network_of_scikit_learn_can_be_taken_over(options):
+    theirs, ours = fitted(neural_network, **options), MLPClassifier(**SMALL)
+    vars(ours).update(vars(theirs) | {"early_stopping": False})
+    np.testing.assert_allclose(ours.predict_proba(IRIS), theirs.predict_proba(IRIS))
+    ours.partial_fit(IRIS, SPECIES)
+    assert np.isfinite(ours.loss_)
+    assert ours.t_ > theirs.t_
+
+
+@quiet
+def test_the_best_epoch_can_be_forgotten():
+    model = fitted(portnn, early_stopping=True)
+    before = model.predict_proba(IRIS)
+    model._best_coefs = model._best_intercepts = None
+    assert model._best is None
+    del model._optimizer
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(again.predict_proba(IRIS), before)
+    assert np.isfinite(again.set_params(early_stopping=False).partial_fit(IRIS, SPECIES).loss_)
+    with pytest.raises(AttributeError, match="set coefs_"):
+        model._best_coefs = model.coefs_
+
+
+@quiet
 @BOTH
 def test_weights_of_other_shapes_put_into_a_fitted_network_are_used(module):
     model = fitted(module)

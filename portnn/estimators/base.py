@@ -274,19 +274,21 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
             "activation": _entries(self.activation),
             "dropout": _entries(self.dropout),
             "batch_norm": self.batch_norm,
-            "device": None if self.device is None else str(get_backend(self.device)),
         }
 
     def _refuse_changes(self, X: Array, sizes: list[int], incremental: bool) -> None:
         """Raise ConfigError if the network at hand was built by other parameters; warn if X is of another kind."""
-        how = "partial_fit" if incremental else "fit with warm_start=True"
-        for name, value in self._settings(sizes).items():
-            if self._built[name] != value:
+        how, network = "partial_fit" if incremental else "fit with warm_start=True", self._trainer.network
+        built, wanted = self._built | {"device": str(network.backend)}, self._settings(sizes)
+        if self.device is not None:
+            wanted["device"] = str(get_backend(self.device))
+        for name, value in wanted.items():
+            if built[name] != value:
                 raise ConfigError(
-                    f"{how} goes on with the network that there is, of {name}={self._built[name]!r}, and not of "
-                    f"{value!r}: set {name} back, or begin anew by fit with warm_start=False"
+                    f"{how} goes on with the network that there is, of {name}={built[name]!r}, and not of {value!r}: "
+                    f"set {name} back, or begin anew by fit with warm_start=False"
                 )
-        network, dtype = self._trainer.network, "float32" if X.dtype == array_namespace(X).float32 else "float64"
+        dtype = "float32" if X.dtype == array_namespace(X).float32 else "float64"
         if self.warm_start and dtype != network.dtype:
             warn(f"X has dtype {dtype}, and {how} goes on in {network.dtype}, in which the network was begun")
         if self.warm_start and self.device is None and home_of(X) != network.backend:
@@ -329,8 +331,8 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
         n = x.shape[0]
         if by_class is not None:
             weights = by_class if weights is None else by_class * weights
-        # None: somebody has dropped it to make a file smaller.
-        if self._optimizer is None or self._optimizer.settings != self._new_learning_rate().settings:
+        rate = getattr(self, "_optimizer", None)  # somebody may have dropped it, to make a file smaller
+        if rate is None or rate.settings != self._new_learning_rate().settings:
             self._optimizer, trainer.lr_factor = self._new_learning_rate(), 1.0
         epochs = 1 if incremental else self.max_iter
         watch = Convergence(self, validation, n, 0 if incremental else epochs, stops)
@@ -439,7 +441,7 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        if state.get("_optimizer", self) is None and "_trainer" in state:
+        if state.get("_optimizer") is None and "_trainer" in state:
             # Somebody has dropped it to make a file smaller: without what it remembers. Predictions need `coefs_` only,
             # and what normalises.
             state["_best"], trainer = None, state.pop("_trainer")

@@ -53,7 +53,8 @@ class Fitted:
     out_activation_: str
     coefs_: list[Array]
     intercepts_: list[Array]
-    _best: Tree
+    #: Parameters and state of the best epoch, where early stopping keeps them.
+    _best: Tree = None
 
     def _outputs(self, X: Any, method: str) -> Array:
         """What the network gives for samples, shape (n, outputs): in the library and on the device of X."""
@@ -135,13 +136,26 @@ class Fitted:
     def _best_coefs(self) -> list[Array]:
         return self._best_arrays("w", self.coefs_)
 
+    @_best_coefs.setter
+    def _best_coefs(self, value: None) -> None:
+        self._forget_best("_best_coefs", value)
+
     @property
     def _best_intercepts(self) -> list[Array]:
         return self._best_arrays("b", self.intercepts_)
 
+    @_best_intercepts.setter
+    def _best_intercepts(self, value: None) -> None:
+        self._forget_best("_best_intercepts", value)
+
+    def _forget_best(self, name: str, value: Any) -> None:
+        if value is not None:
+            raise AttributeError(f"{name} can be set to None only, which forgets the best epoch: set coefs_")
+        self._best = None
+
     def _best_arrays(self, key: str, shown: list[Array]) -> list[Array]:
         """Weights or biases of the epoch that scored best, where early stopping keeps them; else the latest."""
-        best = getattr(self, "_best", None)
+        best = self._best
         if best is None:
             return [array_namespace(a).asarray(a, copy=True) for a in shown]
         home = home_of(shown[0])
