@@ -29,8 +29,8 @@ _NO_DEVICE = 100
 _DLPACK_CUDA = 2
 
 _INSTALL = (
-    'pip install "portnn[cuda13-ctk]" (NVIDIA driver 580 or newer), '
-    'or "portnn[cuda12]" (an older driver, and the CUDA 12 toolkit)'
+    'pip install "cupy-cuda13x[ctk]" (NVIDIA driver 580 or newer), '
+    "or cupy-cuda12x (an older driver, and the CUDA 12 toolkit)"
 )
 _PROBE_KERNEL = """
 #include <cuda_fp16.h>
@@ -42,7 +42,7 @@ class CupyBackend(Backend):
     """Arrays of CuPy on one NVIDIA GPU."""
 
     name = "cupy"
-    aliases = ("gpu",)
+    aliases = ("gpu", "cuda")
     array_modules = ("cupy",)
 
     def __init__(self, device: str | None = None) -> None:
@@ -189,7 +189,7 @@ def _why_no_count(error: Any, runtime: Any) -> str:
     if error.status == _INSUFFICIENT_DRIVER:
         other = ""
         if 12 <= driver // 1000 < needed:
-            other = f', or pip uninstall cupy-cuda{needed}x and pip install "portnn[cuda{driver // 1000}]"'
+            other = f", or pip uninstall cupy-cuda{needed}x and pip install cupy-cuda{driver // 1000}x"
         return (
             f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}.{driver % 1000 // 10}, and the installed "
             f"CuPy needs CUDA {needed}: update the driver (apt install nvidia-driver){other}"

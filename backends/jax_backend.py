@@ -12,6 +12,7 @@ import numpy as np
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.reading import widened
 
 from .tf32 import lack_of_tf32
 
@@ -42,7 +43,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def status(cls) -> Status:
-        status = library_status("jax", "jax", 'pip install "portnn[jax]"')
+        status = library_status("jax", "jax", "pip install jax")
         if not status.usable:
             return status
         import jax
@@ -82,7 +83,7 @@ class JaxBackend(Backend):
         return self._jax.device_put(np.array(self.host_array(x, dtype)), self._device)
 
     def to_numpy(self, array: Any) -> Any:
-        return np.asarray(array)
+        return widened(np.asarray(array))
 
     def copy(self, array: Any) -> Any:
         return self._jax.numpy.array(array, copy=True)

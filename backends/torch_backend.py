@@ -33,10 +33,12 @@ class TorchBackend(Backend):
         self.device = str(self._device)
         self.xp = xp
         self._torch = torch
+        kinds = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+        self._not_in_numpy = {getattr(torch, kind) for kind in kinds if hasattr(torch, kind)}
 
     @classmethod
     def status(cls) -> Status:
-        return library_status("torch", "torch", 'pip install "portnn[torch]"')
+        return library_status("torch", "torch", "pip install torch")
 
     @classmethod
     def from_array(cls, array: Any) -> TorchBackend:
@@ -49,16 +51,23 @@ class TorchBackend(Backend):
         return KERNELS
 
     def owns(self, array: Any) -> bool:
-        return isinstance(array, self._torch.Tensor) and array.device == self._device
+        # Dense ones only: there is no array API for the others.
+        return (
+            isinstance(array, self._torch.Tensor)
+            and array.device == self._device
+            and array.layout == self._torch.strided
+        )
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
-        if isinstance(x, self._torch.Tensor):
+        if isinstance(x, self._torch.Tensor) and x.layout == self._torch.strided:
             return x.detach().to(device=self._device, dtype=None if dtype is None else self.dtype(dtype))
         # torch.tensor copies; as_tensor would share memory and warn of read-only arrays. No negative strides.
         return self._torch.tensor(np.asarray(self.host_array(x, dtype), order="C"), device=self._device)
 
     def to_numpy(self, array: Any) -> Any:
-        return array.detach().cpu().numpy()
+        host = array.detach().cpu()
+        # NumPy has neither bfloat16 nor torch's types of 8 bits; float32 holds the same numbers.
+        return host.float().numpy() if host.dtype in self._not_in_numpy else host.numpy()
 
     def copy(self, array: Any) -> Any:
         return array.detach().clone()

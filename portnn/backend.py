@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -280,6 +281,13 @@ class Backend(ABC):
         # The namespace is a module, which cannot be pickled; the name and the precision say all.
         return get_backend, (str(self), self.precision)
 
+    def __getstate__(self) -> dict[str, str]:
+        # The same for those who, as skops does, look at the state only.
+        return {"device": self.device, "precision": self.precision}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        vars(self).update(vars(get_backend(f"{self.name}:{state['device']}", state["precision"])))
+
     def __copy__(self) -> Backend:
         other = object.__new__(type(self))
         vars(other).update(vars(self))
@@ -315,25 +323,53 @@ def _draw_uniform(stream: Stream, shape: Shape, dtype: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _Broken:
-    """Stands for an entry point that cannot be loaded, so that it does not take the others down."""
+    """Stands for an entry point that cannot be used, so that it does not take the others down.
+
+    ``aliases`` and ``array_modules`` are what it claims beside its name: who asks for one of them is told.
+    """
 
     name: str
     message: str
+    aliases: tuple[str, ...] = ()
+    array_modules: tuple[str, ...] = ()
 
 
 @functools.cache
 def _discover() -> Mapping[str, type[Backend] | _Broken]:
-    """Every advertised backend class by name, in the order of the names."""
+    """Every advertised backend class by name, in the order of the names.
+
+    Where two claim the same name, alias or module, nobody can say whose it is: both are broken.
+    """
     from importlib.metadata import entry_points  # 20 ms, and not needed for every use of portnn
 
     found: dict[str, type[Backend] | _Broken] = {}
-    for entry in sorted(entry_points(group="portnn.backends"), key=lambda e: e.name):
+    sources: dict[str, Any] = {}
+    for entry in sorted(entry_points(group="portnn.backends"), key=lambda e: (e.name, e.value)):
         try:
-            found[entry.name] = _checked(entry.load(), entry.name)
+            loaded: type[Backend] | _Broken = _checked(entry.load(), entry.name)
         except Exception as error:
             # Somebody else's code: whatever it raises must end up in a sentence of the table.
-            found[entry.name] = _Broken(entry.name, f"{entry.value} cannot be loaded: {first_line(error)}")
+            loaded = _Broken(entry.name, f"{entry.value} cannot be loaded: {first_line(error)}")
+        if entry.name in found and loaded is not found[entry.name]:
+            both = _name_two(sources[entry.name], entry)
+            loaded = _Broken(entry.name, f"{both} advertise a backend called {entry.name!r}: uninstall one of them")
+        found[entry.name], sources[entry.name] = loaded, entry
+    for first, second in itertools.combinations([e for e in found.values() if not isinstance(e, _Broken)], 2):
+        names = {first.name, *first.aliases} & {second.name, *second.aliases}
+        modules = {*first.array_modules} & {*second.array_modules}
+        if names or modules:
+            both = _name_two(sources[first.name], sources[second.name])
+            what = f"the device {min(names)!r} is" if names else f"the arrays of {min(modules)} are"
+            for one in (first, second):
+                message = f"{both} both say that {what} theirs: uninstall one of them"
+                found[one.name] = _Broken(one.name, message, tuple(one.aliases), tuple(one.array_modules))
     return found
+
+
+def _name_two(one: Any, other: Any) -> str:
+    """Two entry points, as the subject of a sentence."""
+    named = [f"{e.value} (entry point {e.name!r}{f' of {e.dist.name}' if e.dist else ''})" for e in (one, other)]
+    return " and ".join(named)
 
 
 def _checked(loaded: Any, name: str) -> type[Backend]:
@@ -343,6 +379,10 @@ def _checked(loaded: Any, name: str) -> type[Backend]:
         raise ValueError(f"the class must have name = {name!r}, like its entry point")
     if not hasattr(loaded, "array_modules"):
         raise ValueError("the class must say in array_modules where its arrays are defined")
+    for claim in ("aliases", "array_modules"):
+        value = getattr(loaded, claim)
+        if isinstance(value, str) or not all(isinstance(name, str) for name in value):  # "numpy" has "num" in it
+            raise TypeError(f"{claim} must be a tuple of names, not {value!r}")
     return loaded
 
 
@@ -366,8 +406,8 @@ def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> 
     Parameters
     ----------
     device : str or Backend
-        ``"cpu"`` (NumPy), ``"gpu"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda"``,
-        ``"jax"``, ``"strict"``, or the name of any other registered backend.
+        ``"cpu"`` (NumPy), ``"gpu"`` or ``"cuda"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``,
+        ``"torch:cuda"``, ``"jax"``, ``"strict"``, or the name of any other registered backend.
     precision : {"float32", "tf32"}, optional
         Of matrix products; see `Backend.with_precision`. Default: float32, or what a given backend has.
 
@@ -383,14 +423,14 @@ def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> 
     name, _, where = device.partition(":")
     classes = _discover()
     for entry in classes.values():
-        if not isinstance(entry, _Broken) and name in entry.aliases:
+        if name in entry.aliases:
             name = entry.name
     if not classes:
         raise BackendError(
             "no backend is registered: portnn must be installed, not only on the path (pip install -e .)"
         )
     if name not in classes:
-        aliases = [alias for entry in classes.values() if not isinstance(entry, _Broken) for alias in entry.aliases]
+        aliases = [alias for entry in classes.values() for alias in entry.aliases]
         raise BackendError(f"unknown device {device!r}; known are {', '.join(sorted([*aliases, *classes]))}")
     entry = classes[name]
     status = _status(entry)
@@ -401,16 +441,24 @@ def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> 
 
 
 def backend_class_of(array_type: type) -> type[Backend] | None:
-    """The backend class to whose library a type of array belongs, or None."""
+    """The backend class to whose library a type of array belongs, or None.
+
+    Raises BackendError where two backends say that the library is theirs.
+    """
     module = array_type.__module__.partition(".")[0]
     for entry in _discover().values():
-        if not isinstance(entry, _Broken) and module in entry.array_modules:
+        if module in entry.array_modules:
+            if isinstance(entry, _Broken):
+                raise BackendError(entry.message)
             return entry
     return None
 
 
 def as_host(x: Any, what: str = "x") -> NDArray[Any]:
     """A NumPy array of real numbers in native byte order, from an array of any known library or anything like one.
+
+    Tables of numbers are read too, nullable columns without gaps included, and lists of arrays of one shape. bfloat16
+    becomes float32, which holds the same numbers.
 
     Raises
     ------
@@ -421,13 +469,30 @@ def as_host(x: Any, what: str = "x") -> NDArray[Any]:
     if isinstance(x, _numpy().ma.MaskedArray) and x.mask.any():
         raise DataError(f"{what} has masked values: fill the gaps, or leave those examples out")
     try:
-        host = _numpy().asarray(x if entry is None else entry.from_array(x).to_numpy(x))
-    except (TypeError, ValueError, RuntimeError) as error:  # a ragged list, a dtype that NumPy lacks ...
-        raise DataError(f"{what} cannot be read as an array: {first_line(error)}") from None
-    if host.dtype.kind not in "fiub":
-        raise DataError(f"{what} has dtype {host.dtype}: real numbers are needed")
+        host = _read(x, entry, what)
+        if host.dtype.kind not in "fiub":
+            host = import_module("portnn.reading").numbers_of(x, host, what)
+        elif entry is None and hasattr(x, "isna"):  # a table of pandas
+            import_module("portnn.reading").refuse_gaps(x, what)
+    except DataError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:  # a ragged list, an odd dtype ...
+        reading = import_module("portnn.reading")
+        reading.refuse_sparse(x, what)
+        reason = reading.several_shapes(x) or first_line(error)
+        raise DataError(f"{what} cannot be read as an array: {reason}") from None
     native: NDArray[Any] = host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("="))
     return native
+
+
+def _read(x: Any, entry: type[Backend] | None, what: str) -> Any:
+    """``x`` in NumPy, of whatever dtype."""
+    if entry is not None:
+        return _numpy().asarray(entry.from_array(x).to_numpy(x))
+    if isinstance(x, list | tuple) and x and backend_class_of(type(x[0])) is not None:
+        # NumPy would take arrays of other libraries apart, number by number, and cannot where they are on a GPU.
+        return _numpy().stack([as_host(one, what) for one in x])
+    return _numpy().asarray(x)
 
 
 @functools.cache

@@ -30,11 +30,12 @@ __all__ = [
     "enter_target",
     "hold_count",
     "hold_number",
+    "holds_numbers",
     "memory_named",
 ]
 
-#: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers.
-TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers"]
+#: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers; those >= 0.
+TargetKind: TypeAlias = Literal["classes", "probabilities", "numbers", "counts"]
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
@@ -129,6 +130,8 @@ def check_batch_size(batch_size: int, n: int) -> int:
 def enter(x: Any, backend: Backend, dtype: str, what: str = "x") -> Array:
     """Bring data for a network of float ``dtype`` to its device: uint8 stay bytes, all other numbers become floats.
 
+    The estimators come here with floats only: they take bytes for numbers, as scikit-learn does.
+
     Raises DataError where ``x`` is no array of numbers.
     """
     x, xp = _real(x, backend, what)
@@ -140,35 +143,52 @@ def enter_target(y: Any, backend: Backend, dtype: str, kind: TargetKind, what: s
     y, xp = _real(y, backend, what)
     if kind != "classes" or y.ndim != 1:
         return backend.asarray(y, dtype)
-    if xp.isdtype(y.dtype, "integral"):
-        # Not every library computes with every unsigned type.
-        return backend.asarray(y, "int64" if backend.supports("int64") else None)
+    if xp.isdtype(y.dtype, ("bool", "integral")):
+        # Not every library computes with every unsigned type. False and True are the classes 0 and 1.
+        narrow = "int32" if xp.isdtype(y.dtype, "bool") else None
+        return backend.asarray(y, "int64" if backend.supports("int64") else narrow)
     return y  # `check_target` refuses it
 
 
 def _real(x: Any, backend: Backend, what: str) -> tuple[Array, Namespace]:
     """An array of real numbers, of the backend or on the host, and its namespace."""
-    array = x if backend.owns(x) else as_host(x, what)
-    xp = array_namespace(array)
-    if not xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
-        raise DataError(f"{what} has dtype {array.dtype}: real numbers are needed")
-    return array, xp
+    array = x if backend.owns(x) and holds_numbers(x) else as_host(x, what)
+    return array, array_namespace(array)
+
+
+def holds_numbers(array: Array) -> bool:
+    """Whether an array of a known library has a dtype of real numbers that the library's namespace knows."""
+    try:
+        return bool(array_namespace(array).isdtype(array.dtype, ("bool", "integral", "real floating")))
+    except TypeError:  # array_api_compat knows none of the types that others add to NumPy, such as bfloat16
+        return False
 
 
 def check_rows(x: Array, input_shape: Shape, what: str = "x", taker: str = "the network") -> None:
     """Raise unless ``x`` is a non-empty batch of rows of ``input_shape``."""
     if x.ndim == 0 or tuple(x.shape[1:]) != input_shape:
         expected = ", ".join(["n", *map(str, input_shape)])
-        raise ShapeError(f"{what} has shape {tuple(x.shape)}; {taker} takes ({expected})")
+        hint = _shape_hint(tuple(x.shape), input_shape, _name(what))
+        raise ShapeError(f"{what} has shape {tuple(x.shape)}; {taker} takes ({expected}){hint}")
     if x.shape[0] == 0:
         raise DataError(f"{what} is empty: it has 0 examples")
+
+
+def _shape_hint(shape: Shape, input_shape: Shape, name: str) -> str:
+    """How to write an array whose shape lacks an axis of length 1."""
+    if shape == input_shape:
+        return f": for a single example, write {name}[None]"
+    if shape[1:] + (1,) == input_shape:
+        return f": write {name}[..., None]"
+    return ""
 
 
 def check_lengths(x: Array, target: Array, what: str = "x", target_what: str = "y") -> None:
     """Raise unless there are as many targets as examples."""
     if target.ndim == 0 or x.shape[0] != target.shape[0]:
-        count = target.shape[0] if target.ndim else "no"
-        raise ShapeError(f"{what} has {x.shape[0]} examples, but {target_what} has {count} targets")
+        count, name = target.shape[0] if target.ndim else "no", _name(target_what)
+        hint = "" if target.ndim else f": for a single target, write [{name}]"
+        raise ShapeError(f"{what} has {x.shape[0]} examples, but {target_what} has {count} targets{hint}")
 
 
 def check_finite(x: Array, backend: Backend, what: str = "x") -> None:
@@ -208,16 +228,26 @@ def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: 
                 f"class numbers need a network with one axis of scores, not of output shape {output_shape}"
             )
         if not xp.isdtype(target.dtype, "integral"):
-            raise DataError(f"{what} has dtype {target.dtype}; class numbers must be integers (or one-hot rows)")
+            check_finite(backend.asarray(target, "float32"), backend, what)  # a gap makes floats of integers
+            raise DataError(
+                f"{what} has dtype {target.dtype}; class numbers must be integers (or one-hot rows): write "
+                f"{_name(what)}.astype(int) if they are whole numbers"
+            )
         _check_range(target, 0, output_shape[0] - 1, f"the class numbers in {what}")
         return
     if tuple(target.shape[1:]) != output_shape:
-        hint = f": write {what}[:, None]" if target.ndim == 1 and output_shape == (1,) else ""
+        hint = ""
+        if target.ndim == 1 and output_shape == (1,):
+            hint = f": write {_name(what)}[:, None]"
+        elif kind == "classes" and tuple(target.shape[1:]) == (1,):
+            hint = f": for class numbers, write {_name(what)}[:, 0]"
         raise ShapeError(
             f"{what} has shape {tuple(target.shape)}; the network's output is (n, {_join(output_shape)}){hint}"
         )
     check_finite(target, backend, what)
-    if kind != "numbers":
+    if kind == "counts" and bool(xp.any(target < 0)):
+        raise DataError(f"{what} holds counts, which are >= 0, and the smallest is {float(xp.min(target))}")
+    if kind in ("classes", "probabilities"):
         _check_range(target, 0, 1, f"the targets in {what}")
 
 
@@ -229,6 +259,11 @@ def _check_range(values: Array, low: int, high: int, what: str) -> None:
     if bool(smallest < low) or bool(largest > high):
         number = float if xp.isdtype(values.dtype, "real floating") else int
         raise DataError(f"{what} must lie in {low} .. {high}; they go from {number(smallest)} to {number(largest)}")
+
+
+def _name(what: str) -> str:
+    """How an array is called in code: "validation y" is y."""
+    return what.rpartition(" ")[2]
 
 
 def _join(shape: Shape) -> str:

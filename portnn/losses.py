@@ -48,7 +48,7 @@ class Loss(ABC):
     function : callable
         ``function(prediction, target, **fields) -> (values of shape (n,), backward)``: the loss of each example. Fields
         are those of the dataclass but ``class_weight``.
-    targets : {"classes", "probabilities", "numbers"}
+    targets : {"classes", "probabilities", "numbers", "counts"}
         What `portnn.checks.check_target` lets through.
     """
 
@@ -255,15 +255,21 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """For counts, from the logarithm of their rate; mean over batch and outputs: `functional.poisson`."""
+    """For counts, from the logarithm of their rate; mean over batch and outputs: `functional.poisson`.
+
+    Targets are numbers >= 0 of the shape of the predictions.
+    """
 
     function = staticmethod(functional.poisson)
-    targets = "numbers"
+    targets = "counts"
 
 
 @dataclass(frozen=True)
 class HalfPoissonDeviance(Loss):
-    """For counts, from the logarithm of their rate; summed over the outputs: `functional.half_poisson_deviance`."""
+    """For counts, from the logarithm of their rate; summed over the outputs: `functional.half_poisson_deviance`.
+
+    Targets are numbers >= 0 of the shape of the predictions.
+    """
 
     function = staticmethod(functional.half_poisson_deviance)
-    targets = "numbers"
+    targets = "counts"

@@ -173,7 +173,7 @@ def add_seed_argument(parser: Parser, of_what: str, *, bits: int = 64) -> None:
 def add_device_arguments(parser: Parser) -> None:
     """``--device`` or ``--backend``: ``get_backend(args.backend or args.device)``."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="NumPy or CuPy (default: cpu)")
+    where.add_argument("--device", choices=["cpu", "gpu", "cuda"], default="cpu", help="NumPy or CuPy (default: cpu)")
     where.add_argument("--backend", help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...")
 
 

@@ -24,7 +24,7 @@ def figure(rows: int = 1, columns: int = 1, *, width: float = 9.0, height: float
         from matplotlib import rcParams, rcsetup
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError('drawing needs matplotlib: pip install ".[plot]"') from error
+        raise ConfigError("drawing needs matplotlib: pip install matplotlib") from error
     rcParams["axes.prop_cycle"] = rcsetup.cycler("color", COLOURS)
     rcParams |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9.0}
     drawing = Figure(figsize=(width, height), layout="constrained")

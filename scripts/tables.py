@@ -123,9 +123,7 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str] = ()) -> 
     try:
         import pandas as pd
     except ImportError:
-        raise MissingLibraryError(
-            'tables are read by pandas, which is not installed: pip install ".[tables]"'
-        ) from None
+        raise MissingLibraryError("tables are read by pandas, which is not installed: pip install pandas") from None
     numbers, rows = read_rows(path, lambda first: set(columns) <= set(first))
     if not rows:
         raise DataError(f"{path} cannot be read as CSV: it is empty")

@@ -663,7 +663,7 @@ def test_without_scikit_learn_a_sentence_says_what_to_install():
         block + "import portnn\nfrom portnn import *\ntry: portnn.MLPClassifier\nexcept ImportError as e: print(e)"
     )
     assert done.stdout == (
-        'the estimators need scikit-learn, which is not installed: pip install "portnn[sklearn]"\n'
+        'the estimators need scikit-learn, which is not installed: pip install "scikit-learn>=1.9"\n'
     ), done.stderr
     assert issubclass(portnn.errors.MissingLibraryError, (PortnnError, ImportError))
 

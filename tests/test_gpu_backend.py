@@ -38,6 +38,16 @@ def make(backend):
 # ---- devices
 
 
+def test_cuda_is_a_name_of_cupy():
+    found = set()
+    for name in ("gpu", "cuda", "cuda:0", "cupy:0"):
+        try:
+            found.add(str(get_backend(name)))
+        except BackendError as error:
+            found.add(str(error))
+    assert found == {"cupy:0" if STATUS["cupy"].usable else STATUS["cupy"].message}
+
+
 def test_one_of_several_gpus(monkeypatch):
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 2)
     memory = cupy.cuda.UnownedMemory(4096, 1024, None, device_id=1)

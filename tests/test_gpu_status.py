@@ -52,7 +52,7 @@ def test_cupy_is_not_installed(tmp_path):
         encoding="utf-8",
     )
     sentence = train_on_gpu({"PYTHONPATH": str(tmp_path)})
-    assert sentence.startswith('error: CuPy is not installed: pip install "portnn[cuda13-ctk]"')
+    assert sentence.startswith('error: CuPy is not installed: pip install "cupy-cuda13x[ctk]"')
 
 
 def test_cupy_cannot_be_imported(tmp_path):
@@ -116,4 +116,4 @@ def test_driver_of_the_generation_before(stub):
         pytest.skip("the installed CuPy is for CUDA 12; an older generation is not supported")
     sentence = train_on_gpu(stub | {"STUB_DRIVER": "12040"})
     assert "it supports CUDA 12.4, and the installed CuPy needs CUDA 13" in sentence
-    assert 'pip uninstall cupy-cuda13x and pip install "portnn[cuda12]"' in sentence
+    assert "pip uninstall cupy-cuda13x and pip install cupy-cuda12x" in sentence

@@ -64,3 +64,11 @@ def test_the_tests_that_hold_promises_are_there():
     assert all((ROOT / name).is_file() for name in files)
     sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py"))
     assert all(f"def {name}(" in sources for name in names)
+
+
+def test_what_is_to_be_installed_can_be_had():
+    """portnn is on no index, so nothing of it can be installed by its name, its extras included."""
+    pattern = re.compile(r'pip install "?portnn\b')
+    places = [path for room in ("portnn", "backends", "scripts") for path in (ROOT / room).rglob("*.py")]
+    for path in (*places, ROOT / "README.md"):
+        assert not pattern.findall(path.read_text()), path

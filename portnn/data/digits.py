@@ -26,9 +26,7 @@ def load_digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits as load
     except ImportError:
-        raise DataError(
-            'the digits come with scikit-learn, which is not installed: pip install "portnn[sklearn]"'
-        ) from None
+        raise DataError("the digits come with scikit-learn, which is not installed: pip install scikit-learn") from None
     bunch = load()
     x = (bunch.images / 16.0).astype(np.float32)
     y = bunch.target.astype(np.int64)

@@ -44,7 +44,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         A folder that holds the four idx files, plain or ``.gz``, itself or in a folder ``mnist`` or ``MNIST/raw``
         below; ``train-images.idx3-ubyte`` is another name for ``train-images-idx3-ubyte``, and so on. Without it
         they are looked for in the folder that the environment variable ``PORTNN_DATA_DIR`` names, then in the
-        user's cache, and last downloaded into the cache (needs pooch: ``pip install "portnn[data]"``).
+        user's cache, and last downloaded into the cache (needs pooch: ``pip install pooch``).
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _fetch() -> dict[str, Path]:
     try:
         import pooch
     except ImportError:
-        raise MissingDataError('MNIST is not on this machine; to download it: pip install "portnn[data]"') from None
+        raise MissingDataError("MNIST is not on this machine; to download it: pip install pooch") from None
     pooch.get_logger().setLevel("WARNING")
     cache = Path(pooch.os_cache("portnn")) / "mnist"
     paths: dict[str, Path] = {}

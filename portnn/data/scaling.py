@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array
 from portnn.backend import Backend, as_host, backend_class_of, backend_of
-from portnn.checks import check_finite, check_rows
+from portnn.checks import check_finite, check_rows, holds_numbers
 from portnn.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Scaling:
 
 def _floats(x: Any) -> tuple[Array, Backend]:
     """An array of float32 or float64, and where it lives."""
-    x = x if backend_class_of(type(x)) is not None else as_host(x)
+    x = x if backend_class_of(type(x)) is not None and holds_numbers(x) else as_host(x)
     backend = backend_of(x)
     xp = array_namespace(x)
     if xp.isdtype(x.dtype, "real floating"):

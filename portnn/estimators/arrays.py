@@ -12,6 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from scipy.sparse import issparse
 from sklearn import config_context
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.validation import (
     _check_sample_weight,
     _check_y,
@@ -21,15 +22,25 @@ from sklearn.utils.validation import (
 )
 
 from portnn._typing import Array
-from portnn.backend import Backend, backend_class_of, get_backend
+from portnn.backend import Backend, as_host, backend_class_of, get_backend
 from portnn.checks import check_finite
 from portnn.errors import DataError, ShapeError
+from portnn.estimators.warning import warn
+from portnn.reading import cure_of, refuse_sparse, widened
 
 __all__ = ["home_of", "on_host", "validate_examples", "validate_targets", "validate_weights"]
 
 
+_COLUMN = (
+    "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), for "
+    "example using ravel()."
+)
+
+
 def home_of(X: Any) -> Backend:
     """The backend of an array; that of NumPy for anything else."""
+    if _is_foreign(X):
+        refuse_sparse(X, "X")
     known = backend_class_of(type(X))
     return get_backend("cpu") if known is None else known.from_array(X)
 
@@ -37,7 +48,7 @@ def home_of(X: Any) -> Backend:
 def on_host(values: Any) -> Any:
     """An array of another library as one of NumPy; anything else as it is."""
     known = backend_class_of(type(values))
-    return values if known is None else known.from_array(values).to_numpy(values)
+    return values if known is None else widened(known.from_array(values).to_numpy(values))
 
 
 def _is_foreign(X: Any) -> bool:
@@ -51,11 +62,21 @@ def validate_examples(estimator: Any, X: Any, reset: bool) -> Array:
     With ``reset``, the estimator remembers number and names of the features; else they are compared.
     """
     if not _is_foreign(X):
+        X = widened(X) if isinstance(X, np.ndarray) else X
         with config_context(array_api_dispatch=False):
-            X = validate_data(estimator, X, reset=reset, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32))
+            try:
+                X = validate_data(
+                    estimator, X, reset=reset, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32)
+                )
+            except ValueError as error:
+                if not str(error).startswith("could not convert string"):
+                    raise
+                raise DataError(f"{error}{cure_of(X, np.asarray(X), 'X')}") from None  # it does not say where
         return X.toarray() if issparse(X) else X
+    refuse_sparse(X, "X")
     if X.ndim != 2:
-        raise ShapeError(f"Expected 2D array, got an array of shape {tuple(X.shape)}: one row for each sample")
+        hint = "; for a single sample, write X[None]" if X.ndim == 1 else ""
+        raise ShapeError(f"Expected 2D array, got an array of shape {tuple(X.shape)}: one row for each sample{hint}")
     if 0 in X.shape:
         raise DataError(f"Found array of shape {tuple(X.shape)}: a sample and a feature at least are needed")
     with config_context(array_api_dispatch=False):
@@ -79,8 +100,13 @@ def validate_targets(estimator: Any, X: Array, y: Any, numeric: bool) -> Any:
     y = on_host(y)
     with config_context(array_api_dispatch=False):
         y = _check_y(y, multi_output=True, y_numeric=numeric, estimator=estimator)
+        if numeric and y.dtype.kind in "US":
+            as_host(y, "y")  # which says what to do
         check_consistent_length(X, y)
-        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        if y.ndim == 2 and y.shape[1] == 1:
+            warn(_COLUMN, DataConversionWarning)
+            y = column_or_1d(y)
+        return y
 
 
 def validate_weights(sample_weight: Any, X: Array) -> Any:

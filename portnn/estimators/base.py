@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
@@ -16,9 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils._array_api import check_same_namespace
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from portnn import nn, tree
 from portnn._typing import Array, Tree
@@ -26,8 +23,10 @@ from portnn.backend import Backend, get_backend
 from portnn.errors import ConfigError, DataError, DivergenceError
 from portnn.estimators.architecture import affine_places, build_layer, draw_first_parameters
 from portnn.estimators.arrays import home_of, validate_examples, validate_targets, validate_weights
+from portnn.estimators.fitted import Fitted
 from portnn.estimators.monitoring import Convergence, Validation
 from portnn.estimators.solvers import LearningRate, ShuffledOrder, make_optimizer
+from portnn.estimators.warning import warn
 from portnn.losses import Loss
 from portnn.nn import Network
 from portnn.optim import FullBatch, Optimizer
@@ -41,7 +40,7 @@ _NON_FINITE = (
 )
 
 
-class BaseMLP(BaseEstimator, ABC):
+class BaseMLP(Fitted, BaseEstimator, ABC):
     """A multilayer perceptron with scikit-learn's parameters; see `MLPClassifier`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -194,18 +193,18 @@ class BaseMLP(BaseEstimator, ABC):
         self._learn_targets(y, home, incremental)
         targets = self._encode(y)
         weights = validate_weights(sample_weight, X)
-        own = self._class_weights(y, incremental)
-        if own is not None:
-            weights = own if weights is None else own * weights
+        by_class = self._class_weights(y, incremental)
         self._random_state = check_random_state(self.random_state)
-        if first:
+        if first or not hasattr(self, "t_"):  # weights may be set by hand, and nothing else
             self._begin()
         if first or not hasattr(self, "_trainer"):
             self._build(X, sizes, targets.shape[1], draw=first)
+        else:
+            self._refuse_changes(X, sizes, incremental)
         trainer = self._trainer
         trainer.network.params = self._adopted(trainer.network)
         with trainer.network.backend.context():
-            self._train(X, targets, weights, incremental)
+            self._train(X, targets, weights, by_class, incremental)
         self._publish(home)
         return self
 
@@ -222,14 +221,21 @@ class BaseMLP(BaseEstimator, ABC):
         self.t_ = 0
         self._no_improvement_count = 0
         self._best: Tree = None
-        self.validation_scores_: list[float] | None = None
-        self.best_validation_score_: float | None = None
-        if not isinstance(make_optimizer(self), FullBatch):
+        stops = not isinstance(make_optimizer(self), FullBatch)
+        for name in ("validation_scores_", "best_validation_score_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if stops or self.validation_data is not None:  # scikit-learn has no scores of its solver "lbfgs"
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+        if stops:
             self.loss_curve_: list[float] = []
             self.best_loss_ = None if self.early_stopping else math.inf
 
     def _begin_what_is_new(self, validated: bool, stops: bool) -> None:
         """Curves that an earlier call, which is continued, had no use for."""
+        if getattr(self, "validation_scores_", None) is None and (validated or stops):
+            self.validation_scores_ = self.best_validation_score_ = None
         if validated and self.validation_scores_ is None:
             self.validation_scores_, self.best_validation_score_ = [], -math.inf
         if stops and not hasattr(self, "loss_curve_"):
@@ -256,26 +262,42 @@ class BaseMLP(BaseEstimator, ABC):
                 network.params[place].update({k: device.asarray(v, dtype) for k, v in host[place].items()})
             self.coefs_ = [network.params[i]["w"] for i in places]
             self.intercepts_ = [network.params[i]["b"] for i in places]
-        self._optimizer = self._new_learning_rate()
+        self._built = self._settings(sizes)
+        self._optimizer: LearningRate | None = self._new_learning_rate()
         self._trainer = Trainer(network, loss, make_optimizer(self), rng=seed)
         self.history_: History = self._trainer.history
+
+    def _settings(self, sizes: list[int]) -> dict[str, Any]:
+        """The parameters that a network is built by."""
+        return {
+            "hidden_layer_sizes": sizes,
+            "activation": _entries(self.activation),
+            "dropout": _entries(self.dropout),
+            "batch_norm": self.batch_norm,
+        }
+
+    def _refuse_changes(self, X: Array, sizes: list[int], incremental: bool) -> None:
+        """Raise ConfigError if the network at hand was built by other parameters; warn if X is of another kind."""
+        how, network = "partial_fit" if incremental else "fit with warm_start=True", self._trainer.network
+        built, wanted = self._built | {"device": str(network.backend)}, self._settings(sizes)
+        if self.device is not None:
+            wanted["device"] = str(get_backend(self.device))
+        for name, value in wanted.items():
+            if built[name] != value:
+                raise ConfigError(
+                    f"{how} goes on with the network that there is, of {name}={built[name]!r}, and not of {value!r}: "
+                    f"set {name} back, or begin anew by fit with warm_start=False"
+                )
+        dtype = "float32" if X.dtype == array_namespace(X).float32 else "float64"
+        if self.warm_start and dtype != network.dtype:
+            warn(f"X has dtype {dtype}, and {how} goes on in {network.dtype}, in which the network was begun")
+        if self.warm_start and self.device is None and home_of(X) != network.backend:
+            warn(f"X lives on device {home_of(X)}, and {how} goes on on {network.backend}, where the network lives")
 
     def _new_learning_rate(self) -> LearningRate:
         # scikit-learn's solver "adam" has no schedule.
         schedule: Any = "constant" if self.optimizer is None and self.solver == "adam" else self.learning_rate
         return LearningRate(self.learning_rate_init, schedule, self.power_t)
-
-    def _adopted(self, network: Network) -> Tree:
-        """The network's parameters, with the weights and biases that the estimator shows and users may change."""
-        params = list(network.params)
-        for place, w, b in zip(affine_places(network.layer), self.coefs_, self.intercepts_, strict=True):
-            if params[place]["w"] is not w or params[place]["b"] is not b:
-                params[place] = {
-                    "w": network.backend.asarray(w, network.dtype),
-                    "b": network.backend.asarray(b, network.dtype),
-                }
-        same = all(a is b for a, b in zip(params, network.params, strict=True))
-        return network.params if same else tuple(params)
 
     def _publish(self, home: Backend) -> None:
         """Show weights and biases as arrays of the library and the device of X."""
@@ -289,7 +311,8 @@ class BaseMLP(BaseEstimator, ABC):
         self.coefs_ = [shown(network.params[i]["w"]) for i in places]
         self.intercepts_ = [shown(network.params[i]["b"]) for i in places]
 
-    def _train(self, X: Array, targets: Any, weights: Any, incremental: bool) -> None:
+    def _train(self, X: Array, targets: Any, weights: Any, by_class: Any, incremental: bool) -> None:
+        """Train with two weights for each sample, or None: the user's, and by class, which no score sees."""
         trainer = self._trainer
         backend, dtype = trainer.network.backend, trainer.network.dtype
         trainer.loss, trainer.optimizer = self._loss_and_outputs(targets.shape[1])[0], make_optimizer(self)
@@ -301,11 +324,15 @@ class BaseMLP(BaseEstimator, ABC):
         elif self.early_stopping and stops:
             train, held_out = self._split(targets, weights)
             validation = self._validation(_take(x, held_out, backend), targets[held_out], _part(weights, held_out))
-            x, targets, weights = _take(x, train, backend), targets[train], _part(weights, train)
+            x, targets = _take(x, train, backend), targets[train]
+            weights, by_class = _part(weights, train), _part(by_class, train)
         else:
             validation = None
         n = x.shape[0]
-        if self._optimizer.settings != self._new_learning_rate().settings:
+        if by_class is not None:
+            weights = by_class if weights is None else by_class * weights
+        rate = getattr(self, "_optimizer", None)  # somebody may have dropped it, to make a file smaller
+        if rate is None or rate.settings != self._new_learning_rate().settings:
             self._optimizer, trainer.lr_factor = self._new_learning_rate(), 1.0
         epochs = 1 if incremental else self.max_iter
         watch = Convergence(self, validation, n, 0 if incremental else epochs, stops)
@@ -329,7 +356,7 @@ class BaseMLP(BaseEstimator, ABC):
                 self._refuse_bad_parameters(error)
                 raise
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warn("Training interrupted by user.")
         finally:
             trainer.callbacks, trainer.order = (), None
         if self.early_stopping and self.restore_best and stops:
@@ -344,9 +371,7 @@ class BaseMLP(BaseEstimator, ABC):
         if isinstance(self.batch_size, str):  # "auto"
             return min(200, n)
         if self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
-            )
+            warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
         return int(min(self.batch_size, n))
 
     def _split(self, targets: Any, weights: Any) -> tuple[Any, Any]:
@@ -395,27 +420,13 @@ class BaseMLP(BaseEstimator, ABC):
             advice = ""
             if self.n_iter_ == self.max_iter:
                 advice = f"\nIncrease the number of iterations to improve the convergence (max_iter={self.max_iter})."
-            warnings.warn(
+            warn(
                 f"{self._solver_name} failed to converge after {self.n_iter_} iteration(s) (status={history.status}):\n"
                 f"{history.message}\n{advice}\n"
                 "You might also want to scale the data as shown in:\n"
                 "    https://scikit-learn.org/stable/modules/preprocessing.html",
                 ConvergenceWarning,
-                stacklevel=4,
             )
-
-    def _outputs(self, X: Any, method: str) -> Array:
-        """What the network gives for samples, shape (n, outputs): in the library and on the device of X."""
-        check_is_fitted(self)
-        check_same_namespace(X, self, attribute="_first_coef", method=method)
-        X = validate_examples(self, X, reset=False)
-        network = copy.copy(self._trainer.network)  # prediction changes nothing, the adoption of other weights included
-        network.params = self._adopted(network)
-        return network.predict(X)
-
-    @property
-    def _first_coef(self) -> Array:
-        return self.coefs_[0]
 
     def _check_solver(self) -> bool:
         if isinstance(make_optimizer(self), FullBatch):
@@ -428,11 +439,26 @@ class BaseMLP(BaseEstimator, ABC):
     def _solver_name(self) -> str:
         return self.solver if self.optimizer is None else type(self.optimizer).__name__
 
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if state.get("_optimizer") is None and "_trainer" in state:
+            # Somebody has dropped it to make a file smaller: without what it remembers. Predictions need `coefs_` only,
+            # and what normalises.
+            state["_best"], trainer = None, state.pop("_trainer")
+            if self.batch_norm:
+                state["_trainer"] = Trainer(trainer.network, trainer.loss, trainer.optimizer, rng=trainer.rng)
+        return state
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
+
+
+def _entries(value: Any) -> Any:
+    """A parameter that may be a sequence, so that equal ones compare equal."""
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else value
 
 
 def _take(x: Array, numbers: Any, backend: Backend) -> Array:

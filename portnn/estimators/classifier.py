@@ -8,22 +8,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 from array_api_compat import array_namespace
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from sklearn import config_context
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from portnn import functional, losses
+from portnn import losses
 from portnn._typing import Array
 from portnn.backend import Backend
 from portnn.errors import ConfigError
 from portnn.estimators.arrays import home_of, on_host
 from portnn.estimators.base import BaseMLP
+from portnn.estimators.fitted import activate
+from portnn.estimators.log_loss import ClippedSigmoidCrossEntropy, ClippedSoftmaxCrossEntropy
 from portnn.optim import FullBatch, Optimizer
 from portnn.training import Callback
 
@@ -35,8 +37,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     Everything of `sklearn.neural_network.MLPClassifier` 1.9 is here: parameters, defaults, fitted attributes, messages
     and warnings; with the same ``random_state`` also its draws, so that training takes the same course, to rounding.
-    Samples may be arrays of any library that portnn knows: predictions, ``coefs_`` and the like are of the library and
-    on the device of ``X``. Sparse matrices are made dense.
+    What rounding does grows with the course: in L-BFGS on data that are not scaled, a last digit is a percent after a
+    hundred iterations, in scikit-learn against itself as well. Samples may be arrays of any library that portnn knows:
+    predictions, ``coefs_`` and the like are of the library and on the device of ``X``. Sparse matrices are made dense.
+    uint8 are numbers like all others, and not pixels, as to a `Network`.
 
     Parameters
     ----------
@@ -54,6 +58,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         With ``solver="sgd"`` or an ``optimizer``: constant; ``learning_rate_init / (samples seen + 1)^power_t`` after
         each epoch; or a fifth whenever ``n_iter_no_change`` epochs have brought nothing.
     learning_rate_init, power_t : float, default 0.001 and 0.5
+        May be set to others between two calls of ``partial_fit``: the next one begins with them (scikit-learn goes on
+        with the old rate).
     max_iter : int, default 200
         Most epochs of a call of ``fit``, or iterations of a full-batch method.
     shuffle : bool, default True
@@ -67,7 +73,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Whether to print a line for each epoch.
     warm_start : bool, default False
         Whether ``fit`` goes on from where the last call ended, the memory of the optimizer included (scikit-learn
-        begins that anew). Layers and device stay those of the first call.
+        begins that anew). Parameters that the network is built by (``hidden_layer_sizes``, ``activation``, ``dropout``,
+        ``batch_norm``, ``device``) must be those of the first call; samples of another dtype or device warn.
     momentum, nesterovs_momentum : float and bool, default 0.9 and True
         Of ``solver="sgd"``.
     early_stopping : bool, default False
@@ -80,11 +87,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     max_fun : int, default 15000
         Most evaluations of the loss by ``solver="lbfgs"``.
     loss : "log_loss" or Loss, default "log_loss"
-        "log_loss" is the cross-entropy of a softmax, or of a sigmoid for two classes and for several labels. An object
-        of `portnn.losses` compares either scores of classes (then two classes have two outputs) or columns of
-        probabilities.
+        "log_loss" is the cross-entropy of a softmax, or of a sigmoid for two classes and for several labels, with
+        probabilities kept at 2e-16 (float32: 1e-7) from 0 and 1, as in scikit-learn. An object of `portnn.losses`
+        compares either scores of classes (then two classes have two outputs) or columns of probabilities.
     class_weight : dict, "balanced", list of dict or None, default None
-        As in `sklearn.utils.compute_sample_weight`.
+        As in `sklearn.utils.compute_sample_weight`. In ``partial_fit`` no "balanced", and a part may lack a class.
+        Scores on validation data do not see them.
     device : str, Backend or None, default None
         Where to compute; see `portnn.get_backend`. None: on the device of ``X``.
     dropout : float or sequence of float, default 0.0
@@ -113,11 +121,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         The labels; labels that are no numbers stay in NumPy.
     coefs_, intercepts_ : list of array
         Weights, shape (inputs, units), and biases, shape (units,), of each layer. Training and prediction use what
-        stands here.
+        stands here, also where all attributes were set by hand, and nothing was ever fitted.
     loss_, best_loss_, loss_curve_ : float, float or None, list of float
         The loss of the latest epoch, of the best one (None with early stopping), and of all; with its penalty.
     validation_scores_, best_validation_score_ : list of float, float; or None
-        The accuracy on validation data, epoch by epoch; None where there are none.
+        The accuracy on validation data, epoch by epoch; None where there are none. Not after a full-batch method
+        without ``validation_data``.
     history_ : History
         All epochs with their losses, times, ``val_loss`` and ``val_score``.
     n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
@@ -311,26 +320,41 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _class_weights(self, y: Any, incremental: bool) -> Any:
         if self.class_weight is None:
             return None
-        if incremental and self.class_weight == "balanced":
+        given = self.class_weight if isinstance(self.class_weight, list) else [self.class_weight]
+        if incremental and "balanced" in given:
             raise ValueError(
                 'class_weight="balanced" needs all samples, and partial_fit sees some: give the weights as a dict, as '
                 "sklearn.utils.compute_class_weight finds them"
             )
-        return compute_sample_weight(self.class_weight, y)
+        outputs = y.shape[1] if self._is_multilabel else 1
+        if "balanced" in given or isinstance(self.class_weight, list) != self._is_multilabel or len(given) != outputs:
+            return compute_sample_weight(self.class_weight, y)  # which also refuses what does not fit
+        # By all classes that are known, and not those of y: a part of the data may lack one.
+        if not self._is_multilabel:
+            return _weights_of(self.class_weight, self._label_binarizer.classes_, y)
+        labels = y.toarray() if issparse(y) else y
+        each = [_weights_of(weight, np.asarray([0, 1]), labels[:, i]) for i, weight in enumerate(given)]
+        return np.prod(each, axis=0)
 
     def _stratify(self, targets: Any) -> Any:
         return targets if targets.shape[1] == 1 else None  # as scikit-learn does it: two classes only
 
     @property
     def _is_multilabel(self) -> bool:
-        return bool(self._label_binarizer.y_type_.startswith("multilabel"))
+        return bool(self._labels_binarizer().y_type_.startswith("multilabel"))
+
+    def _labels_binarizer(self) -> LabelBinarizer:
+        """Numbers of classes and their labels; from `classes_` where these were set by hand."""
+        if hasattr(self, "_label_binarizer"):
+            return self._label_binarizer
+        return LabelBinarizer().fit(on_host(self.classes_))
 
     def _loss_and_outputs(self, columns: int) -> tuple[losses.Loss, int, str]:
         multiclass = self._label_binarizer.y_type_ == "multiclass"
         if isinstance(self.loss, str):
             if multiclass:
-                return losses.SoftmaxCrossEntropy(), columns, "softmax"
-            return losses.SigmoidCrossEntropy(), columns, "logistic"
+                return ClippedSoftmaxCrossEntropy(), columns, "softmax"
+            return ClippedSigmoidCrossEntropy(), columns, "logistic"
         if self.loss.targets == "probabilities":
             return self.loss, columns, "logistic"
         if self.loss.targets != "classes" or isinstance(self.loss, losses.NegativeLogLikelihood) or self._is_multilabel:
@@ -350,33 +374,35 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Numbers of classes, shape (n,); for several labels a sample 0 and 1, shape (n, n_classes)."""
         xp = array_namespace(outputs)
         integers = xp.int64 if home_of(outputs).supports("int64") else xp.int32
+        middle = 0.0 if self.out_activation_ == "logistic" else 0.5
         if self._is_multilabel:
-            return xp.astype(outputs > 0, integers)
+            return xp.astype(outputs > middle, integers)
         if outputs.shape[1] == 1:
-            return xp.astype(outputs[:, 0] > 0, integers)
+            return xp.astype(outputs[:, 0] > middle, integers)
         return xp.argmax(outputs, axis=1)
 
     def _labels(self, outputs: Array) -> Any:
         chosen = self._decisions(outputs)
         if self._is_multilabel:
             # A sparse matrix of labels is answered by one.
-            return csr_matrix(chosen) if self._label_binarizer.sparse_input_ else chosen
-        known = self._label_binarizer.classes_
+            return csr_matrix(chosen) if self._labels_binarizer().sparse_input_ else chosen
+        known = self._labels_binarizer().classes_
         if len(known) == 1:  # a single class has one output nevertheless, and is never left
             chosen = 0 * chosen
         home = home_of(outputs)
-        if known.dtype.kind in "biuf":
+        if known.dtype.kind in "bf" or known.dtype in (np.int32, np.int64):
             return array_namespace(outputs).take(home.asarray(known), chosen, axis=0)
-        return known[home.to_numpy(chosen)]
+        # Of the others, such as uint16, not every library can take elements.
+        answer = known[home.to_numpy(chosen)]
+        return home.asarray(answer) if known.dtype.kind in "iu" else answer
 
     def _probabilities(self, outputs: Array) -> Array:
-        xp = array_namespace(outputs)
-        if self.out_activation_ == "softmax":
-            return functional.softmax(outputs)[0]
-        p, _ = functional.sigmoid(outputs)
+        xp, p = array_namespace(outputs), activate(self.out_activation_, outputs)
         if p.shape[1] == 1:
             return xp.concat([1.0 - p, p], axis=1)
-        return p if self._is_multilabel else p / xp.sum(p, axis=1, keepdims=True)
+        if self.out_activation_ != "logistic" or self._is_multilabel:
+            return p
+        return p / xp.sum(p, axis=1, keepdims=True)  # a loss of the user's, of one output for each class
 
     def _score_outputs(self, targets: Any, outputs: Any, sample_weight: Any) -> float:
         right = targets if self._is_multilabel else _as_numbers(targets)
@@ -387,6 +413,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _weights_of(class_weight: Any, classes: Any, y: Any) -> Any:
+    """The weight of the class of each sample."""
+    return compute_class_weight(class_weight, classes=classes, y=y)[np.searchsorted(classes, y)]
 
 
 def _as_numbers(targets: Any) -> Any:

@@ -94,7 +94,7 @@ class LossCurveDisplay:
             from matplotlib import pyplot as plt
         except ImportError:
             raise MissingLibraryError(
-                'drawing needs matplotlib, which is not installed: pip install "portnn[plot]"'
+                "drawing needs matplotlib, which is not installed: pip install matplotlib"
             ) from None
         self.figure_, self.ax_ = (ax.figure, ax) if ax is not None else plt.subplots()
         name = self.name if name is None else name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from portnn import Trainer
 from portnn._typing import Array
+from portnn.estimators.warning import warn
 from portnn.training import Callback
 
 __all__ = ["Convergence", "Validation"]
@@ -123,11 +123,10 @@ class Convergence(Callback):
         if est._optimizer.factor != 1.0:  # a callback of the user's may have changed it otherwise
             trainer.lr_factor = est._optimizer.factor
         if est.n_iter_ == self.epochs:
-            warnings.warn(
+            warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.epochs}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
 
     def note_divergence(self) -> None:

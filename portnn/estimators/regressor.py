@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from array_api_compat import array_namespace
 from sklearn import config_context
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
@@ -16,9 +15,10 @@ from sklearn.utils.metaestimators import available_if
 from portnn import losses
 from portnn._typing import Array
 from portnn.backend import Backend
-from portnn.errors import ConfigError
+from portnn.errors import ConfigError, DataError
 from portnn.estimators.arrays import on_host
 from portnn.estimators.base import BaseMLP
+from portnn.estimators.fitted import activate
 from portnn.optim import FullBatch, Optimizer
 from portnn.training import Callback
 
@@ -36,7 +36,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     loss : {"squared_error", "poisson"} or Loss, default "squared_error"
         Half of the squared error; half of the Poisson deviance, where the network gives the logarithm of the rate; or
-        an object of `portnn.losses` that compares numbers.
+        an object of `portnn.losses` that compares numbers. Targets of Poisson losses are >= 0.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter,
     shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction,
     beta_1, beta_2, epsilon, n_iter_no_change, max_fun, device, dropout, batch_norm, l1_ratio, optimizer,
@@ -176,6 +176,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return float(r2_score(on_host(y), predicted, sample_weight=on_host(sample_weight)))
 
     def _encode(self, y: Any) -> Any:
+        # Held-out samples, which no loss sees, included.
+        if self._loss_and_outputs(1)[0].targets == "counts" and (y < 0).any():
+            raise DataError(f"y holds counts, which are >= 0, and the smallest is {y.min()}")
         return y[:, None] if y.ndim == 1 else y
 
     def _loss_and_outputs(self, columns: int) -> tuple[losses.Loss, int, str]:
@@ -183,16 +186,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             if self.loss == "poisson":
                 return losses.HalfPoissonDeviance(), columns, "exp"
             return losses.HalfSquaredError(), columns, "identity"
-        if self.loss.targets != "numbers":
+        if self.loss.targets not in ("numbers", "counts"):
             raise ConfigError(f"{self.loss} compares classes, and not numbers: take a loss such as HalfSquaredError()")
-        counts = isinstance(self.loss, losses.Poisson | losses.HalfPoissonDeviance)
-        return self.loss, columns, "exp" if counts else "identity"
+        return self.loss, columns, "exp" if self.loss.targets == "counts" else "identity"
 
     def _loss_target(self, targets: Any) -> Any:
         return targets
 
     def _numbers(self, outputs: Array) -> Array:
-        y = array_namespace(outputs).exp(outputs) if self.out_activation_ == "exp" else outputs
+        y = activate(self.out_activation_, outputs)
         return y[:, 0] if y.shape[1] == 1 else y
 
     def _score_outputs(self, targets: Any, outputs: Any, sample_weight: Any) -> float:

@@ -12,7 +12,8 @@ def as_float(x: Array, dtype: DType) -> Array:
     """Read an array as floats of ``dtype``; bytes are read as pixels.
 
     uint8 means brightness in 0 .. 255 and is divided by 255. Every other dtype is cast. The rule holds wherever
-    data enters a network, in training and in prediction, so images can stay bytes until they are used.
+    data enters a network, in training and in prediction, so images can stay bytes until they are used. It does not hold
+    for `MLPClassifier` and `MLPRegressor`, which take bytes for numbers, as scikit-learn does.
 
     >>> import numpy as np
     >>> as_float(np.asarray([0, 51, 255], dtype=np.uint8), np.dtype("float32"))

@@ -21,6 +21,7 @@ from portnn.nn.config import from_config, to_config
 from portnn.nn.layer import Layer
 from portnn.nn.trees import Trees
 from portnn.random import ShapeStream, Stream, as_stream
+from portnn.scale import TRAINED_ON, TrainedOn, warn_of_other_scale
 from portnn.storage import local, read_tensors, rebuild, write_tensors
 
 __all__ = ["Network"]
@@ -53,6 +54,8 @@ class Network:
     backend : Backend
     trees : Trees
         The same, for what reads both at once or overwrites them.
+    trained_on : {"bytes", "unscaled", "numbers"} or None
+        What a `Trainer` showed it: uint8; numbers >= 0 beyond 1, such as 0 .. 255; others. None before. Saved with it.
 
     Raises
     ------
@@ -69,6 +72,8 @@ class Network:
     >>> net(np.zeros((5, 2), dtype=np.float32)).shape
     (5, 3)
     """
+
+    trained_on: TrainedOn | None = None
 
     def __init__(
         self,
@@ -122,7 +127,7 @@ class Network:
         """The outputs for a batch, at inference: an array of the network's backend, shape (n, *output_shape).
 
         ``x`` has shape (n, *input_shape) and may be of any library. uint8 is read as pixels (`functional.as_float`).
-        Values are not looked at; `predict` does that.
+        Values are not looked at, and nothing is said of another scale than in training; `predict` does that.
         """
         with self.backend.context():
             x = enter(x, self.backend, self.dtype)
@@ -136,19 +141,21 @@ class Network:
     def predict(self, x: Array, batch_size: int = 1024) -> Array:
         """The outputs for any number of examples: batch by batch, checked, in the library and on the device of ``x``.
 
-        What is no array, such as a list or a table, is answered in NumPy.
+        What is no array, such as a list or a table, is answered in NumPy. Warns if the network was trained on bytes and
+        ``x`` holds other numbers of 0 .. 255, or the other way round.
 
         Raises
         ------
         ShapeError, DataError
             If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
         """
-        known = backend_class_of(type(x))
-        home = get_backend("cpu") if known is None else known.from_array(x)
         with self.backend.context():
             data = enter(x, self.backend, self.dtype)
+            known = backend_class_of(type(x))
+            home = get_backend("cpu") if known is None else known.from_array(x)
             check_rows(data, self.input_shape)
             check_finite(data, self.backend)
+            warn_of_other_scale(data, self.trained_on, "x")
             n = data.shape[0]
             size = check_batch_size(batch_size, n)
             with memory_named(self.backend, size), self.trees.reading() as trees:
@@ -179,7 +186,10 @@ class Network:
         """A copy of the network on another device."""
         backend = get_backend(device)
         with self.trees.reading() as trees:
-            return self._rebuilt(self.layer, self.input_shape, backend, self.dtype, self.rng, self._tensors(*trees))
+            tensors = self._tensors(*trees)
+            net = self._rebuilt(self.layer, self.input_shape, backend, self.dtype, self.rng, tensors)
+        net.trained_on = self.trained_on
+        return net
 
     def _tensors(self, params: Tree, state: Tree) -> dict[str, Array]:
         """Host arrays, which may share memory with the trees."""
@@ -234,6 +244,7 @@ class Network:
             "input_shape": json.dumps(self.input_shape),
             "dtype": self.dtype,
             "rng": json.dumps([self.rng.seed, self.rng.step, self.rng.path]),
+            **({} if self.trained_on is None else {"trained_on": self.trained_on}),
         }
 
     @classmethod
@@ -267,11 +278,24 @@ class Network:
             input_shape = _as_shape(json.loads(metadata["input_shape"]))
             seed, step, path_of_rng = json.loads(metadata["rng"])
             rng = Stream(seed, step, tuple(path_of_rng))
-            return cls._rebuilt(layer, input_shape, backend, _checked_dtype(metadata["dtype"]), rng, tensors)
+            net = cls._rebuilt(layer, input_shape, backend, _checked_dtype(metadata["dtype"]), rng, tensors)
+            net.trained_on = cls.trained_on_in(metadata)
+            return net
         except BackendError:  # not the fault of the file
             raise
         except (KeyError, ValueError, TypeError, RecursionError, PortnnError) as error:
             raise ModelFileError(f"{name} does not fit its own description: {error}") from None
+
+    @staticmethod
+    def trained_on_in(metadata: dict[str, str]) -> TrainedOn | None:
+        """What a file says of `trained_on`; None where it says nothing. Raises ConfigError if it says something odd."""
+        said = metadata.get("trained_on")
+        if said is None:
+            return None
+        for known in TRAINED_ON:
+            if said == known:
+                return known
+        raise ConfigError(f"trained_on is one of {', '.join(TRAINED_ON)}, not {said!r}")
 
     @staticmethod
     def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:

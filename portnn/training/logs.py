@@ -171,7 +171,7 @@ class TensorBoardLog(Callback):
     Raises
     ------
     ConfigError
-        If tensorboardX is not installed (``pip install "portnn[tensorboard]"``).
+        If tensorboardX is not installed (``pip install tensorboardX``).
     DataError
         If the folder cannot be written to.
     """
@@ -181,7 +181,7 @@ class TensorBoardLog(Callback):
         try:
             import tensorboardX
         except ImportError as error:
-            raise ConfigError(f'TensorBoard needs tensorboardX: pip install "portnn[tensorboard]" ({error})') from None
+            raise ConfigError(f"TensorBoard needs tensorboardX: pip install tensorboardX ({error})") from None
         try:
             os.makedirs(self.folder, exist_ok=True)
         except OSError as error:

@@ -101,6 +101,7 @@ def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     except _DAMAGE as error:
         raise ModelFileError(f"{name} does not fit its own description: {error}") from None
     weights, attributes = found
+    trainer.network.trained_on = attributes.pop("trained_on")
     trainer.network.trees.take(weights["params"], weights["state"])
     vars(trainer).update(attributes)
     trainer.last_checkpoint = name
@@ -138,6 +139,7 @@ def _checked(
         "_optimizer_step": _count(said["optimizer_step"]),
         # The steps draw from a stream.
         "_compiled_for": None,
+        "trained_on": Network.trained_on_in(metadata),
     }
     if within_fit:
         _restore_callbacks(trainer, said["callbacks"], in_callbacks)

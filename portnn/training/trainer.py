@@ -35,6 +35,7 @@ from portnn.nn.network import Network
 from portnn.optim import FullBatch, Optimizer
 from portnn.random import Stream, as_stream
 from portnn.regularizers import Regularizer
+from portnn.scale import kind_of_input, warn_of_other_scale
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.divergence import refuse_loss
@@ -189,8 +190,9 @@ class Trainer:
         Parameters
         ----------
         x : array, shape (n, *input_shape)
-            From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used. Not
-            copied without need: what is written into it during the call is trained on.
+            From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used. Warns if
+            the network was trained on bytes, and these, or those of validation, are other numbers of 0 .. 255; or the
+            other way round. Not copied without need: what is written into it during the call is trained on.
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
         epochs : int, default 1
@@ -219,7 +221,7 @@ class Trainer:
         """
         whole = isinstance(self.optimizer, FullBatch)
         size = (1024 if whole else 32) if batch_size is None else batch_size
-        return self._fit(lambda: self._feed(x, y, sample_weight, size), epochs, validation_data)
+        return self._fit(lambda: self._feed(x, y, sample_weight, size, training=True), epochs, validation_data)
 
     def fit_batches(
         self,
@@ -252,7 +254,8 @@ class Trainer:
         """
         if isinstance(self.optimizer, FullBatch):
             raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
-        return self._fit(lambda: Iterated(batches, self._enter, self.network.backend), epochs, validation_data)
+        door = functools.partial(self._enter, training=True)
+        return self._fit(lambda: Iterated(batches, door, self.network.backend), epochs, validation_data)
 
     def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, Array] | None) -> History:
         last = self.epoch + (0 if self.resuming and epochs == 0 else check_count("epochs", epochs))
@@ -269,6 +272,8 @@ class Trainer:
                 None if validation_data is None else self._feed(*_pair(validation_data), None, 1024, "validation ")
             )
             feed.while_waiting = while_waiting_for_data(self, interruptible, lambda: None)
+            # Batches that are still to come say what the network is trained on; until then nothing can be compared.
+            uncompared = isinstance(validation, Resident) and self.network.trained_on is None
             with suppress(Stopped):
                 self._try_single_example(feed)
             self._begin(feed, stack)
@@ -296,6 +301,9 @@ class Trainer:
                 record = train_epoch(self, feed, interruptible)
                 if record is None:
                     break
+                if uncompared and isinstance(validation, Resident):
+                    warn_of_other_scale(validation.data[0], self.network.trained_on, "validation x")
+                    uncompared = False
                 try:
                     self._end_epoch(validation, record)
                 except Stopped:
@@ -374,7 +382,7 @@ class Trainer:
         with backend.context(), between_steps():
             if isinstance(self.optimizer, FullBatch):
                 raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
-            data = self._enter(x, y, sample_weight)
+            data = self._enter(x, y, sample_weight, training=True)
             self._prepare_steps()
             with self.network.trees.exclusive():
                 (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
@@ -419,19 +427,25 @@ class Trainer:
                 "in each step: take an optimizer of mini-batches, or augment=None"
             )
 
-    def _feed(self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "") -> Resident | Mapped:
+    def _feed(
+        self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "", training: bool = False
+    ) -> Resident | Mapped:
         """Where the batches of some data come from: the device, or the host or disk where they do not fit."""
         net, arrays = self.network, {f"{prefix}x": x, f"{prefix}y": y, "sample_weight": weight}
         whole = isinstance(self.optimizer, FullBatch)
         if whole or (not is_on_disk(x, y) and fits(net.backend, net.dtype, arrays)):
-            data = self._enter(x, y, weight, prefix)
+            known = net.trained_on is not None
+            data = self._enter(x, y, weight, prefix, training)
+            if training and known:  # all that there is, which tells more than the first batch of an earlier run
+                net.trained_on = kind_of_input(data[0])
             return Resident(data, check_batch_size(size, data[0].shape[0]), net.backend)
-        return Mapped(x, y, weight, size, net, self._enter, prefix)
+        door = functools.partial(self._enter, prefix=prefix, training=training)
+        return Mapped(x, y, weight, size, net, door, prefix)
 
-    def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
+    def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "", training: bool = False) -> Data:
         """Check data, and bring them to the device."""
         net, backend, kind = self.network, self.network.backend, self.loss.targets
-        if kind == "numbers" and self.loss.class_weight is not None:
+        if kind in ("numbers", "counts") and self.loss.class_weight is not None:
             kind = "probabilities"  # columns of classes: only for those do class weights mean anything
         x_name, y_name = f"{prefix}x", f"{prefix}y"
         x = enter(x, backend, net.dtype, x_name)
@@ -443,6 +457,10 @@ class Trainer:
         if weight is not None:
             weight = enter_target(weight, backend, net.dtype, "numbers", "sample_weight")
             check_sample_weight(weight, x, backend)
+        if training and net.trained_on is None:
+            net.trained_on = kind_of_input(x)
+        else:
+            warn_of_other_scale(x, net.trained_on, x_name)
         return x, y, weight
 
     def _try_single_example(self, feed: Feed) -> None:

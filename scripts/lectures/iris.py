@@ -33,7 +33,7 @@ def load_iris() -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
         from sklearn.datasets import load_iris
     except ImportError:
         raise MissingDataError(
-            'the irises come with scikit-learn, which is not installed: pip install ".[sklearn]"'
+            "the irises come with scikit-learn, which is not installed: pip install scikit-learn"
         ) from None
     bunch = load_iris()
     return bunch.data, bunch.target, [str(name) for name in bunch.target_names]
