@@ -13,6 +13,7 @@ from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import (
     check_batch_size,
+    check_batch_weight,
     check_callable,
     check_count,
     check_finite,
@@ -57,7 +58,7 @@ class Trainer:
     loss : Loss
     optimizer : Optimizer or FullBatch
     metrics : mapping of str to callable, optional
-        ``metric(prediction, target) -> 0-d array``, measured on validation data; see `portnn.metrics`.
+        ``metric(prediction, target) -> 0-d array``, measured on all validation data at once; see `portnn.metrics`.
     callbacks : iterable of Callback, default ()
     augment : callable, optional
         ``augment(x, rng) -> x`` changes the examples of each step of `fit` and `partial_fit` before the network sees
@@ -139,6 +140,8 @@ class Trainer:
         check_type(self, "optimizer", Optimizer, FullBatch)
         if "loss" in self.metrics:
             raise ConfigError('no metric can be called "loss": that is the name of the loss itself')
+        for name, metric in self.metrics.items():
+            check_callable(f"metric {name!r}", metric)
         if on_nonfinite not in ("stop", "skip"):
             raise ConfigError(f'on_nonfinite must be "stop" or "skip", not {on_nonfinite!r}')
         self.on_nonfinite = on_nonfinite
@@ -172,8 +175,9 @@ class Trainer:
         *,
         epochs: int = 1,
         batch_size: int | None = None,
-        validation_data: tuple[Array, Array] | None = None,
+        validation_data: tuple[Array, ...] | None = None,
         sample_weight: Array | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train for some epochs more; every example once in each, in an order drawn anew.
 
@@ -190,10 +194,17 @@ class Trainer:
             Default 32. The last batch of an epoch may be smaller; a size above n means one batch. With a full-batch
             method, how many examples go through the network at once, default 1024: it bounds the memory, and the
             result is that of all examples together (but for layers that look at a whole batch, or draw numbers for it).
-        validation_data : (x, y), optional
-            Measured after every epoch.
+        validation_data : (x, y) or (x, y, sample_weight), optional
+            Measured after every epoch; see `evaluate`.
         sample_weight : array, shape (n,), optional
-            How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``.
+            How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``. An example of
+            weight 0 is not there, and no number of its own can change or end the run; a layer that looks at a whole
+            batch, such as BatchNorm, sees another example of the batch in its place. A batch in which nothing counts
+            has a loss and gradients of 0, leaves the layers' state alone, and has the share of a penalty that one of as
+            many examples of weight 1 has.
+        drop_last : bool, default False
+            Leave the last batch of an epoch out where it is smaller than ``batch_size``: other examples each time, as
+            their order is drawn anew. Not for full-batch methods.
 
         Returns
         -------
@@ -209,14 +220,14 @@ class Trainer:
         """
         whole = isinstance(self.optimizer, FullBatch)
         size = (1024 if whole else 32) if batch_size is None else batch_size
-        return self._fit(lambda: self._feed(x, y, sample_weight, size), epochs, validation_data)
+        return self._fit(lambda: self._feed(x, y, sample_weight, size, drop_last=drop_last), epochs, validation_data)
 
     def fit_batches(
         self,
         batches: Iterable[Any],
         *,
         epochs: int = 1,
-        validation_data: tuple[Array, Array] | None = None,
+        validation_data: tuple[Array, ...] | None = None,
     ) -> History:
         """Train on batches that somebody else makes, such as from data that no memory holds, in the order they come.
 
@@ -224,7 +235,8 @@ class Trainer:
         ----------
         batches : iterable of (x, y) or (x, y, sample_weight)
             Each epoch is one iteration over it, in a thread of its own that is a few batches ahead; so an iterator
-            serves one epoch only. The arrays are as in `fit`, and are checked batch by batch.
+            serves one epoch only. The arrays are as in `fit`, and are checked batch by batch; all weights of one may
+            be 0.
         epochs, validation_data
             As in `fit`.
 
@@ -242,7 +254,7 @@ class Trainer:
             raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
         return self._fit(lambda: Iterated(batches, self._enter, self.network.backend), epochs, validation_data)
 
-    def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, Array] | None) -> History:
+    def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, ...] | None) -> History:
         last = self.epoch + (0 if self.resuming and epochs == 0 else check_count("epochs", epochs))
         self._check_augment()
         with ExitStack() as stack:
@@ -251,9 +263,7 @@ class Trainer:
             stack.enter_context(self.network.backend.context())
             interruptible = stack.enter_context(between_steps())
             feed = feed_of()
-            validation = (
-                None if validation_data is None else self._feed(*_pair(validation_data), None, 1024, "validation ")
-            )
+            validation = None if validation_data is None else self._feed(*_triple(validation_data), 1024, "validation ")
             self._try_single_example(feed)
             self._begin(feed, stack)
             for callback in self.callbacks:
@@ -354,6 +364,8 @@ class Trainer:
             if isinstance(self.optimizer, FullBatch):
                 raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
             data = self._enter(x, y, sample_weight)
+            if data[2] is not None:
+                check_sample_weight(data[2], data[0], backend)
             self._own_trees()
             self._prepare_steps()
             (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
@@ -361,10 +373,17 @@ class Trainer:
                 refuse_loss(self, loss, self.step, (data, backend.asarray(range(data[0].shape[0])), data[0].shape[0]))
         return loss
 
-    def evaluate(self, x: Array, y: Array, *, batch_size: int = 1024) -> dict[str, float]:
-        """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``."""
+    def evaluate(
+        self, x: Array, y: Array, *, sample_weight: Array | None = None, batch_size: int = 1024
+    ) -> dict[str, float]:
+        """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``.
+
+        The loss is the mean over the examples by their ``sample_weight``, and by the weights of their classes where the
+        loss has such. Metrics are those of all examples together, see `portnn.metrics`. Neither depends on
+        ``batch_size``, which bounds the memory; the outputs of all examples are kept where a metric needs them.
+        """
         with self.network.backend.context():
-            return measure(self, self._feed(x, y, None, batch_size))
+            return measure(self, self._feed(x, y, sample_weight, batch_size))
 
     def __getstate__(self) -> dict[str, Any]:
         # What was compiled holds functions, which cannot be pickled; it is made anew when it is needed.
@@ -389,14 +408,27 @@ class Trainer:
                 "in each step: take an optimizer of mini-batches, or augment=None"
             )
 
-    def _feed(self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "") -> Resident | Mapped:
+    def _feed(
+        self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "", drop_last: bool = False
+    ) -> Resident | Mapped:
         """Where the batches of some data come from: the device, or the host or disk where they do not fit."""
-        net, arrays = self.network, {f"{prefix}x": x, f"{prefix}y": y, "sample_weight": weight}
+        net, arrays = self.network, {f"{prefix}x": x, f"{prefix}y": y, f"{prefix}sample_weight": weight}
         whole = isinstance(self.optimizer, FullBatch)
+        feed: Resident | Mapped
         if whole or (not is_on_disk(x, y) and fits(net.backend, net.dtype, arrays)):
             data = self._enter(x, y, weight, prefix)
-            return Resident(data, check_batch_size(size, data[0].shape[0]), net.backend)
-        return Mapped(x, y, weight, size, net, self._enter, prefix)
+            if data[2] is not None:
+                check_sample_weight(data[2], data[0], net.backend, f"{prefix}sample_weight")
+            feed = Resident(data, check_batch_size(size, data[0].shape[0]), net.backend)
+        else:
+            feed = Mapped(x, y, weight, size, net, self._enter, prefix)
+        if drop_last:
+            if whole:
+                raise ConfigError(
+                    f"{type(self.optimizer).__name__} needs all examples at once: drop_last is not for it"
+                )
+            feed.drop_last(size)
+        return feed
 
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "") -> Data:
         """Check data, and bring them to the device."""
@@ -411,8 +443,8 @@ class Trainer:
         check_finite(x, backend, x_name)
         check_target(y, kind, net.output_shape, backend, y_name)
         if weight is not None:
-            weight = enter_target(weight, backend, net.dtype, "numbers", "sample_weight")
-            check_sample_weight(weight, x, backend)
+            weight = enter_target(weight, backend, net.dtype, "numbers", f"{prefix}sample_weight")
+            check_batch_weight(weight, x, backend, f"{prefix}sample_weight")
         return x, y, weight
 
     def _try_single_example(self, feed: Feed) -> None:
@@ -479,7 +511,7 @@ class Trainer:
         return order
 
 
-def _pair(data: Any) -> tuple[Any, Any]:
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ConfigError("validation_data must be a pair (x, y)")
-    return data[0], data[1]
+def _triple(data: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ConfigError("validation_data must be a pair (x, y), or (x, y, sample_weight)")
+    return data[0], data[1], data[2] if len(data) == 3 else None
