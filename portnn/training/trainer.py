@@ -37,7 +37,7 @@ from portnn.regularizers import Regularizer
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.divergence import refuse_loss
-from portnn.training.epochs import train_epoch
+from portnn.training.epochs import record_columns, train_epoch
 from portnn.training.feeds import Feed, Iterated, Mapped, Resident, fits, is_on_disk
 from portnn.training.history import History
 from portnn.training.interrupts import between_steps
@@ -156,6 +156,8 @@ class Trainer:
         self.last_checkpoint: str | None = None
         #: Examples of an epoch, and in a batch, of the call of fit under way.
         self.data_shape: list[int | None] | None = None
+        #: Of the records of that call, but for what callbacks add.
+        self.columns: tuple[str, ...] = ()
         self._stop = False
         #: The trees that our own steps made, and that they may therefore overwrite.
         self._own_params: Tree = None
@@ -265,6 +267,7 @@ class Trainer:
             feed = feed_of()
             validation = None if validation_data is None else self._feed(*_triple(validation_data), 1024, "validation ")
             self._try_single_example(feed)
+            self.columns = record_columns(self, validation is not None)
             self._begin(feed, stack)
             for callback in self.callbacks:
                 stack.callback(callback.on_fit_end, self)
