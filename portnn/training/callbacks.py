@@ -31,7 +31,11 @@ class Callback:
         """With the losses of the steps since the last call, about ten times a second."""
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        """After an epoch and its validation; the record may be added to."""
+        """After an epoch and its validation; the record may be added to.
+
+        It holds numbers by names: what a callback adds becomes an int or float (a truth value 0 or 1) before the next
+        callback sees it. What is no number ends the run with ConfigError, and comes into no log and no checkpoint.
+        """
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step of a call of ``fit``, also when an error ends it."""
@@ -44,7 +48,11 @@ class Callback:
         """Between two steps, after all callbacks have had their `on_losses` or `on_epoch_end`: the time to save."""
 
     def state(self) -> dict[str, Any] | None:
-        """What a checkpoint is to hold of this callback: what JSON can hold. None: nothing, arrays neither."""
+        """What a checkpoint is to hold of this callback: numbers, text, None, and lists and dicts of those.
+
+        It comes back as it was, but for tuples, which become lists, and numbers of other libraries, which become
+        Python's; anything else is a ConfigError when it is to be saved. None: nothing, arrays neither.
+        """
         return None
 
     def arrays(self) -> Tree:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import numbers
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from portnn import tree
 from portnn._typing import Array, Tree
+from portnn.checks import check_number
 from portnn.errors import BackendError, ConfigError, DataError, DivergenceError, ModelFileError, PortnnError, ShapeError
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
@@ -25,6 +25,7 @@ from portnn.storage import rebuild, write_tensors
 from portnn.training.divergence import advice
 from portnn.training.history import History
 from portnn.training.progress import Progress
+from portnn.training.records import as_plain, check_count_of, read_fields, tidy, write_fields
 
 if TYPE_CHECKING:
     from portnn.training.callbacks import Callback
@@ -45,6 +46,8 @@ class _Other(Exception):
 def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """See `Trainer.save`."""
     net = trainer.network
+    for record in trainer.history.records:
+        tidy(record)
     tensors, metadata = net.to_tensors()
     for name, array in tensors.items():
         if not np.isfinite(array).all():
@@ -56,7 +59,8 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         tensors |= tree.flatten(tree.map(net.backend.to_numpy, {"optimizer": trainer._slots}))
     callbacks = []
     for i, (callback, values) in enumerate(_remembering(trainer)):
-        callbacks.append([type(callback).__name__, values])
+        name = type(callback).__name__
+        callbacks.append([name, as_plain(values, f"{name}.state()")])
         arrays = tree.flatten(tree.map(net.backend.to_numpy, callback.arrays()))
         tensors |= {f"callbacks.{i}.{path}": array for path, array in arrays.items()}
     training = {
@@ -64,16 +68,16 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "epoch": trainer.epoch,
         "step": trainer.step,
         "within_fit": trainer.within_fit,
-        "progress": dataclasses.asdict(trainer.progress),
+        "progress": write_fields(trainer.progress),
         "data": trainer.data_shape,
         "rng": [trainer.rng.seed, trainer.rng.step, trainer.rng.path],
-        "lr_factor": trainer.lr_factor,
+        "lr_factor": check_number("lr_factor", trainer.lr_factor, -math.inf, open_low=True),
         "optimizer": _kind_name(trainer._slots_of) if remembered else None,
         "optimizer_step": trainer._optimizer_step,
         "callbacks": callbacks,
-        "history": dataclasses.asdict(trainer.history),
+        "history": write_fields(trainer.history),
     }
-    write_tensors(path, tensors, metadata | {"training": json.dumps(training, default=_plain)})
+    write_tensors(path, tensors, metadata | {"training": json.dumps(as_plain(training, "the trainer"))})
     trainer.last_checkpoint = os.fspath(path)
 
 
@@ -116,17 +120,19 @@ def _checked(
     seed, step, path = said["rng"]
     within_fit = said["within_fit"] is True
     attributes = {
-        "epoch": _count(said["epoch"]),
-        "step": _count(said["step"]),
+        "epoch": check_count_of(said["epoch"]),
+        "step": check_count_of(said["step"]),
         "resuming": within_fit,
         "progress": _progress(said["progress"]),
-        "data_shape": None if said["data"] is None else [None if n is None else _count(n) for n in said["data"]],
-        "rng": Stream(seed, _count(step), tuple(path)),
+        "data_shape": None
+        if said["data"] is None
+        else [None if n is None else check_count_of(n) for n in said["data"]],
+        "rng": Stream(seed, check_count_of(step), tuple(path)),
         "lr_factor": _number(said["lr_factor"]),
-        "history": _history(said["history"]),
+        "history": read_fields(History, said["history"]),
         "_slots": here.pop("optimizer", ()),
         "_slots_of": kind,
-        "_optimizer_step": _count(said["optimizer_step"]),
+        "_optimizer_step": check_count_of(said["optimizer_step"]),
         # The steps draw from a stream, and the trees are somebody else's until they are copied.
         "_compiled_for": None,
         "_own_params": None,
@@ -176,30 +182,11 @@ def _kind_name(kind: object) -> str:
     return kind.__name__ if isinstance(kind, type) else repr(kind)
 
 
-def _plain(value: Any) -> Any:
-    """A number of another library, such as a metric's float32 in a record, as what JSON can hold."""
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    raise ConfigError(f"a value of type {type(value).__name__} cannot be saved: records and callbacks hold numbers")
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise DataError(f"{value!r} is no count")
-    return value
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise DataError(f"{value!r} is no number")
-    return float(value)
-
-
 def _progress(said: Any) -> Progress:
-    counts = {name: _count(said[name]) for name in ("batches", "skipped", "examples", "skipped_examples")}
-    progress = Progress(**counts, total=_number(said["total"]), seconds=_number(said["seconds"]))
+    progress = read_fields(Progress, said)
+    for field in dataclasses.fields(progress):
+        if field.type == "int":
+            check_count_of(getattr(progress, field.name))
     if progress.skipped > progress.batches or progress.skipped_examples > progress.examples:
         raise DataError("it has skipped more than there was")
     if progress.batches and not 0 < progress.seconds < math.inf:
@@ -207,9 +194,7 @@ def _progress(said: Any) -> Progress:
     return progress
 
 
-def _history(said: Any) -> History:
-    records = [{str(key): value for key, value in record.items()} for record in said["records"]]
-    for record in records:
-        for value in record.values():
-            _number(value)
-    return History(records, said["stopped"] is True, str(said["message"]))
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise DataError(f"{value!r} is no number")
+    return float(value)

@@ -43,6 +43,7 @@ from portnn.training.history import History
 from portnn.training.interrupts import between_steps
 from portnn.training.measure import Metric, measure
 from portnn.training.progress import Progress
+from portnn.training.records import tidy
 from portnn.training.resume import load_training, save_training
 from portnn.training.steps import Data, skipping_step, training_step
 
@@ -317,6 +318,7 @@ class Trainer:
         self.history.records.append(record)
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
+            tidy(record, f", of {type(callback).__name__}")  # before the next one writes it down
         self.pause()
 
     def pause(self) -> None:
