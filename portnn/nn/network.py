@@ -18,6 +18,7 @@ from portnn.checks import check_batch_size, check_finite, check_rows, enter, mem
 from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
+from portnn.nn.fitting import fitted, shapes_of
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream, Stream, as_stream
 from portnn.storage import read_tensors, rebuild, write_tensors
@@ -46,6 +47,7 @@ class Network:
     Attributes
     ----------
     params, state : tree of arrays
+        May be replaced, whole or array by array; see `settle`.
     output_shape : tuple of int
     backend : Backend
 
@@ -85,6 +87,26 @@ class Network:
         self.params: Tree = self.to_device(params)
         self.state: Tree = self.to_device(state)
 
+    def settle(self) -> None:
+        """Bring what was put into ``params`` and ``state`` into the form of the architecture.
+
+        Arrays of another dtype, library or device are converted, and a list becomes a tuple. `predict` and `save` do
+        this, and so does a `portnn.Trainer` before it trains.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If the structure or a shape is another one, or something is no array of numbers; nothing is changed then.
+        """
+        if self._shapes is None or self._shapes[0] is not self.layer:
+            self._shapes = self.layer, shapes_of(self.layer, self.input_shape)
+        given, shapes = {"params": self.params, "state": self.state}, self._shapes[1]
+        found = {name: fitted(shapes[name], part, name, self.backend, self.dtype) for name, part in given.items()}
+        self.params, self.state = found["params"], found["state"]
+
+    #: The shapes of the arrays of params and state, and the architecture that they are of.
+    _shapes: Any = None
+
     def to_device(self, host: Tree) -> Tree:
         """A tree of host arrays as arrays of the network's backend and dtype, in memory of their own."""
         # Rounded on the host, so that every backend gets the same bits.
@@ -109,11 +131,13 @@ class Network:
         Raises
         ------
         ShapeError, DataError
-            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
+            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity; or if parameters that
+            were put into the network do not fit it.
         """
         known = backend_class_of(type(x))
         home = get_backend("cpu") if known is None else known.from_array(x)
         with self.backend.context():
+            self.settle()
             data = enter(x, self.backend, self.dtype)
             check_rows(data, self.input_shape)
             check_finite(data, self.backend)
@@ -147,6 +171,8 @@ class Network:
         return self._rebuilt(self.layer, self.input_shape, get_backend(device), self.dtype, self.rng, tensors)
 
     def _tensors(self) -> dict[str, Array]:
+        with self.backend.context():
+            self.settle()
         return tree.flatten(tree.map(self.backend.to_numpy, {"params": self.params, "state": self.state}))
 
     @classmethod
@@ -174,6 +200,8 @@ class Network:
             If the file cannot be written.
         ConfigError
             If a layer has a field that cannot be described.
+        ShapeError, DataError
+            If parameters that were put into the network do not fit it; nothing is written then.
         """
         write_tensors(path, *self.to_tensors())
 

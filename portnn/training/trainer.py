@@ -388,6 +388,7 @@ class Trainer:
         ``batch_size``, which bounds the memory; the outputs of all examples are kept where a metric needs them.
         """
         with self.network.backend.context():
+            self.network.settle()
             return measure(self, self._feed(x, y, sample_weight, batch_size))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -465,6 +466,7 @@ class Trainer:
     def _own_trees(self) -> None:
         """Make what the steps may overwrite our own."""
         net = self.network
+        net.settle()
         if net.params is not self._own_params:
             net.params = tree.map(net.backend.copy, net.params)
         if net.state is not self._own_state:
