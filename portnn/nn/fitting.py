@@ -6,19 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from portnn import tree
-from portnn._typing import Shape, Tree
+from portnn._typing import DType, Shape, Tree
 from portnn.backend import Backend, as_host
 from portnn.errors import ShapeError
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream
 
-__all__ = ["fitted", "shapes_of"]
+__all__ = ["fits", "fitted", "shapes_of"]
 
 
 def shapes_of(layer: Layer, input_shape: Shape) -> dict[str, Tree]:
     """The trees ``params`` and ``state`` of a layer, with a list in the place of each array: its shape."""
     params, state, _ = layer.init(ShapeStream(), input_shape)
     return tree.map(lambda leaf: list(leaf.shape), {"params": params, "state": state})  # type: ignore[no-any-return]
+
+
+def fits(shapes: Tree, given: Tree, backend: Backend, dtype: DType) -> bool:
+    """Whether `fitted` would find nothing to do: the quick look of every call of predict."""
+    if type(shapes) is dict:
+        if type(given) is not dict or given.keys() != shapes.keys():
+            return False
+        return all([fits(shapes[key], given[key], backend, dtype) for key in shapes])
+    if type(shapes) is tuple:
+        if type(given) is not tuple or len(given) != len(shapes):
+            return False
+        return all([fits(*pair, backend, dtype) for pair in zip(shapes, given, strict=True)])
+    return bool(backend.owns(given) and given.dtype == dtype and list(given.shape) == shapes)
 
 
 def fitted(shapes: Tree, given: Tree, path: str, backend: Backend, dtype: str) -> Tree:

@@ -18,7 +18,7 @@ from portnn.checks import check_batch_size, check_finite, check_rows, enter, mem
 from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
-from portnn.nn.fitting import fitted, shapes_of
+from portnn.nn.fitting import fits, fitted, shapes_of
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream, Stream, as_stream
 from portnn.storage import read_tensors, rebuild, write_tensors
@@ -101,6 +101,8 @@ class Network:
         if self._shapes is None or self._shapes[0] is not self.layer:
             self._shapes = self.layer, shapes_of(self.layer, self.input_shape)
         given, shapes = {"params": self.params, "state": self.state}, self._shapes[1]
+        if fits(shapes, given, self.backend, self.backend.dtype(self.dtype)):
+            return
         found = {name: fitted(shapes[name], part, name, self.backend, self.dtype) for name, part in given.items()}
         self.params, self.state = found["params"], found["state"]
 

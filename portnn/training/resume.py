@@ -49,14 +49,14 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     for record in trainer.history.records:
         tidy(record)
     tensors, metadata = net.to_tensors()
+    remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
+    if remembered:
+        tensors |= tree.flatten(tree.map(net.backend.to_numpy, {"optimizer": trainer._slots}))
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise DivergenceError(
                 f"{name} is not finite after step {trainer.step}, so no checkpoint is written: {advice(trainer)}"
             )
-    remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
-    if remembered:
-        tensors |= tree.flatten(tree.map(net.backend.to_numpy, {"optimizer": trainer._slots}))
     callbacks = []
     for i, (callback, values) in enumerate(_remembering(trainer)):
         name = type(callback).__name__

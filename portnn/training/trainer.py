@@ -27,7 +27,7 @@ from portnn.checks import (
     memory_named,
 )
 from portnn.data.augmentation import Augment
-from portnn.errors import ConfigError, ShapeError
+from portnn.errors import ConfigError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
@@ -42,6 +42,7 @@ from portnn.training.feeds import Feed, Iterated, Mapped, Resident, fits, is_on_
 from portnn.training.history import History
 from portnn.training.interrupts import between_steps
 from portnn.training.measure import Metric, measure
+from portnn.training.order import checked_order
 from portnn.training.progress import Progress
 from portnn.training.records import tidy
 from portnn.training.resume import load_training, save_training
@@ -69,15 +70,17 @@ class Trainer:
         A penalty on the parameters, which the examples of a batch share: the loss of a batch is ``(sum w_i loss_i +
         penalty) / sum w_i``, here and in the history. See `portnn.regularizers`.
     order : callable, optional
-        ``order(n, epoch)`` gives the numbers of the n examples in the order of an epoch, counted from 0: an int host
-        array of shape (n,). Default: a random order, drawn anew for every epoch.
+        ``order(n, epoch)`` gives the numbers of the n examples in the order of an epoch, counted from 0: n integers in
+        an array of any library, or a list. A number may come more than once, as where examples are drawn with
+        replacement. Default: a random order, drawn anew for every epoch.
     rng : int, Stream or None, default None
         Source of the order of the batches, of augmentation, and of what layers draw in training; equal on every backend
         for the same seed.
     on_nonfinite : {"stop", "skip"}, default "stop"
-        What happens where the loss or an update is not finite: the run ends with DivergenceError; or such steps change
-        nothing but the numbers of steps, their loss is NaN, and the history counts them as ``skipped``. To be able
-        to skip, each step keeps a copy of what it changes.
+        What happens where the loss or an update is not finite, be it of parameters, of the layers' state or of what the
+        optimizer remembers: the run ends with DivergenceError, at the end of the epoch at the latest; or such steps
+        change nothing but the numbers of steps, their loss is NaN, and the history counts them as ``skipped``. To be
+        able to skip, each step keeps a copy of what it changes.
 
     Attributes
     ----------
@@ -512,10 +515,7 @@ class Trainer:
         """The numbers of n examples in the order of the current epoch: an int host array of shape (n,)."""
         if self.order is None:
             return self.rng.child("order").at(self.epoch).permutation(n)
-        order = self.order(n, self.epoch)
-        if order.shape != (n,):
-            raise ShapeError(f"Trainer's order must give one number for each of {n} examples, not shape {order.shape}")
-        return order
+        return checked_order(self.order(n, self.epoch), n)
 
 
 def _triple(data: Any) -> tuple[Any, Any, Any]:
