@@ -361,3 +361,25 @@ def test_the_optimizer_of_another_run_is_not_taken(tmp_path):
     trainer.save(tmp_path / "c")
     with pytest.raises(ConfigError, match=r"optimizer is \(Accumulate, 2, Adam\); the trainer's is \(Accumulate, 3, "):
         resumed(tmp_path / "c", optimizer=optim.Accumulate(3, optim.Adam()), callbacks=())
+
+
+# ---- damaged files, and files of before
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_the_error_of_a_damaged_checkpoint_names_the_whole_one_before_it(damage, tmp_path):
+    fit(make(callbacks=[Checkpoint(tmp_path, steps=1, seconds=math.inf, keep=9)]), until=1)
+    *_, second, third, last = sorted(tmp_path.iterdir())
+    for path in (third, last):
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ModelFileError, match=f"{path.name} .*; the latest whole checkpoint before it is {second}$"):
+            make().load(path)
+    assert resumed(second, callbacks=()).step == 2
+    first = sorted(tmp_path.iterdir())[0]
+    first.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="damaged") as raised:
+        make().load(first)
+    assert "whole" not in str(raised.value)
+    with pytest.raises(ModelFileError, match="there is no such model file") as raised:
+        make().load(tmp_path / "model")
+    assert "whole" not in str(raised.value)

@@ -22,6 +22,7 @@ from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
 from portnn.storage import rebuild, write_tensors
+from portnn.training.checkpoint import whole_before
 from portnn.training.divergence import advice
 from portnn.training.history import History
 from portnn.training.progress import Progress
@@ -84,21 +85,30 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """See `Trainer.load`."""
     name = os.fspath(path)
-    tensors, metadata = Network.read(path)
+    try:
+        weights, attributes = _read(trainer, name)
+    except ModelFileError as error:
+        whole = whole_before(path)
+        if whole is None:
+            raise
+        raise ModelFileError(f"{error}; the latest whole checkpoint before it is {whole}") from None
+    trainer.network.params, trainer.network.state = weights["params"], weights["state"]
+    vars(trainer).update(attributes)
+    trainer.last_checkpoint = name
+
+
+def _read(trainer: Trainer, name: str) -> tuple[dict[str, Tree], dict[str, Any]]:
+    tensors, metadata = Network.read(name)
     if "training" not in metadata:
         raise ModelFileError(f"{name} holds a network, but no training to go on with: Network.load reads it")
     try:
-        found = _checked(trainer, tensors, metadata)
+        return _checked(trainer, tensors, metadata)
     except BackendError:  # not the fault of the file
         raise
     except _Other as error:
         raise ConfigError(str(error)) from None
     except _DAMAGE as error:
         raise ModelFileError(f"{name} does not fit its own description: {error}") from None
-    weights, attributes = found
-    trainer.network.params, trainer.network.state = weights["params"], weights["state"]
-    vars(trainer).update(attributes)
-    trainer.last_checkpoint = name
 
 
 def _checked(
