@@ -383,3 +383,24 @@ def test_the_error_of_a_damaged_checkpoint_names_the_whole_one_before_it(damage,
     with pytest.raises(ModelFileError, match="there is no such model file") as raised:
         make().load(tmp_path / "model")
     assert "whole" not in str(raised.value)
+
+
+@pytest.mark.parametrize("step", [2, 3])  # between two batches, and within one
+def test_an_accumulation_of_before_its_pieces_had_weights(step, tmp_path):
+    """Such a file has the sum of their mean gradients; for pieces of one size the run goes on as it would have."""
+    kwargs = {"optimizer": optim.Accumulate(2, optim.Momentum()), "callbacks": ()}
+    size = 10  # five pieces an epoch
+    alone = fit(make(**kwargs), until=3, batch_size=size)
+    first = make(**kwargs)
+    first.callbacks = (CutAt(tmp_path / "c", step),)
+    with pytest.raises(Killed):
+        fit(first, until=3, batch_size=size)
+
+    def as_it_was(tensors):
+        old = {key: t for key, t in tensors.items() if not key.startswith("optimizer.2.")}
+        assert len(old) == len(tensors) - 2
+        return {key: t / np.float32(size) if key.startswith("optimizer.0.") else t for key, t in old.items()}
+
+    changed(tmp_path / "c", lambda t: None, as_it_was)
+    again = fit(resumed(tmp_path / "c", **kwargs), until=3, batch_size=size)
+    np.testing.assert_allclose(again.history["loss"], alone.history["loss"], rtol=1e-5)

@@ -311,3 +311,24 @@ def test_drop_last_refuses():
         make().fit(X, Y, batch_size=65, drop_last=True)
     with pytest.raises(ConfigError, match="LBFGS needs all examples at once: drop_last is not for it"):
         make(optim.LBFGS()).fit(X, Y, drop_last=True)
+
+
+def test_drop_last_resumed_within_an_epoch(tmp_path):
+    from portnn.training import Checkpoint
+
+    def run(trainer):
+        trainer.fit(X, Y, epochs=3 - trainer.epoch, batch_size=15, drop_last=True)
+        return trainer
+
+    alone = run(make())
+    run(make(callbacks=[Checkpoint(tmp_path, steps=1, seconds=math.inf, keep=99)]))
+    for step in range(1, 12):
+        again = make()
+        again.load(tmp_path / f"checkpoint-{step:09d}.safetensors")
+        run(again)
+        tree.map(np.testing.assert_array_equal, params(again), params(alone))
+        assert again.history["loss"] == alone.history["loss"]
+    half = make()
+    half.load(tmp_path / "checkpoint-000000006.safetensors")
+    with pytest.raises(ConfigError, match="goes on with the same data"):
+        half.fit(X, Y, batch_size=15)

@@ -19,7 +19,7 @@ from portnn._typing import Array, Tree
 from portnn.checks import check_number
 from portnn.errors import BackendError, ConfigError, DataError, DivergenceError, ModelFileError, PortnnError, ShapeError
 from portnn.nn.network import Network
-from portnn.optim import Optimizer
+from portnn.optim import Accumulate, Optimizer
 from portnn.random import Stream
 from portnn.storage import rebuild, write_tensors
 from portnn.training.checkpoint import whole_before
@@ -124,6 +124,7 @@ def _checked(
             raise _Other(f"the checkpoint's network has {key} {metadata[key]}; the trainer's has {own[key]}")
     kind, slots = _slots(trainer, said["optimizer"])
     in_callbacks = {key: t for key, t in tensors.items() if key.startswith("callbacks.")}
+    tensors = _with_weights_of_pieces(tensors, kind, slots, said, net.dtype)
     like = {"params": net.params, "state": net.state} | ({} if kind is None else {"optimizer": slots})
     host = rebuild(like, {key: t for key, t in tensors.items() if key not in in_callbacks}, net.dtype)
     here = net.to_device(host)
@@ -162,6 +163,19 @@ def _slots(trainer: Trainer, name: str | None) -> tuple[object, tuple[Tree, ...]
     if name != own:
         raise _Other(f"the checkpoint's optimizer is {name}; the trainer's is {own}")
     return optimizer.kind, optimizer.slots(trainer.network.params)
+
+
+def _with_weights_of_pieces(
+    tensors: dict[str, Array], kind: object, slots: tuple[Tree, ...], said: Any, dtype: str
+) -> dict[str, Array]:
+    """The tensors of a file of before `Accumulate` kept what its pieces weigh: all of them were taken to be alike."""
+    weight, usual = (f"optimizer.{len(slots) - 1}.{i}" for i in range(2))
+    if not isinstance(kind, tuple) or kind[0] is not Accumulate or weight in tensors or not slots[-1]:
+        return tensors
+    size = (said["data"] or [None, None])[1] or 1
+    gathered = np.asarray(said["optimizer_step"] % kind[1] * size, dtype)
+    sums = {path: t * size for path, t in tensors.items() if path.startswith("optimizer.0.")}
+    return tensors | sums | {weight: gathered, usual: gathered}
 
 
 def _remembering(trainer: Trainer) -> list[tuple[Callback, dict[str, Any]]]:
