@@ -17,6 +17,7 @@ from portnn.errors import ConfigError, DataError, DeviceMemoryError, ShapeError
 __all__ = [
     "TargetKind",
     "check_batch_size",
+    "check_batch_weight",
     "check_callable",
     "check_count",
     "check_finite",
@@ -205,16 +206,22 @@ def check_finite(x: Array, backend: Backend, what: str = "x") -> None:
     )
 
 
-def check_sample_weight(weight: Array, x: Array, backend: Backend) -> None:
+def check_sample_weight(weight: Array, x: Array, backend: Backend, what: str = "sample_weight") -> None:
     """Raise unless there is one finite weight >= 0 for each example, and one of them above 0."""
+    check_batch_weight(weight, x, backend, what)
+    if not bool(array_namespace(weight).any(weight > 0)):
+        raise DataError(f"{what} must be >= 0, and above 0 somewhere")
+
+
+def check_batch_weight(weight: Array, x: Array, backend: Backend, what: str = "sample_weight") -> None:
+    """Raise unless there is one finite weight >= 0 for each example; in one of many batches all may be 0."""
     if tuple(weight.shape) != (x.shape[0],):
         raise ShapeError(
-            f"sample_weight has shape {tuple(weight.shape)}; one number for each of {x.shape[0]} examples is needed"
+            f"{what} has shape {tuple(weight.shape)}; one number for each of {x.shape[0]} examples is needed"
         )
-    check_finite(weight, backend, "sample_weight")
-    xp = array_namespace(weight)
-    if bool(xp.any(weight < 0)) or not bool(xp.any(weight > 0)):
-        raise DataError("sample_weight must be >= 0, and above 0 somewhere")
+    check_finite(weight, backend, what)
+    if bool(array_namespace(weight).any(weight < 0)):
+        raise DataError(f"{what} must be >= 0, and above 0 somewhere")
 
 
 def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: Backend, what: str = "y") -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace, device
 
 from portnn import functional
-from portnn._typing import Array, Backward
+from portnn._typing import Array, Backward, DType
 from portnn.checks import TargetKind, check_number, hold_number
 from portnn.errors import ConfigError, ShapeError
 
@@ -36,6 +36,10 @@ __all__ = [
 @dataclass(frozen=True)
 class Loss(ABC):
     """The weighted mean over the batch of a function of prediction and target.
+
+    The mean is over the examples: ``sum_i w_i loss_i / sum_i w_i``, without weights ``sum_i loss_i / n``, so a batch of
+    twice as many equal examples has the same loss and the same gradient. What one example costs, ``loss_i``, is the
+    sum over its outputs for some losses, and the mean over them for others; each says which.
 
     Parameters
     ----------
@@ -67,7 +71,9 @@ class Loss(ABC):
     def __call__(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> tuple[Array, Backward]:
         """The mean loss, a 0-d array, and its pullback ``backward(dloss=1.0) -> dprediction``.
 
-        ``sample_weight``, shape (n,), weighs the examples: ``sum w_i loss_i / sum w_i``.
+        ``sample_weight``, shape (n,), weighs the examples: ``sum w_i loss_i / sum w_i``. An example of weight 0, its
+        own or that of its class, is not there: neither value nor gradient depends on it, be its loss infinite or NaN.
+        Where nothing counts, both are 0.
         """
         xp = array_namespace(prediction)
         values, pullback, weight = self._by_example(prediction, target, sample_weight)
@@ -82,7 +88,11 @@ class Loss(ABC):
             shape = getattr(dloss, "shape", ())
             if shape != ():
                 raise ShapeError(f"dloss is one number, as the loss is, not of shape {tuple(shape)}")
-            return pullback(share * dloss)
+            dprediction = pullback(share * dloss)
+            if weight is None or not self.may_leave_out(sample_weight):
+                return dprediction
+            gone = xp.reshape(weight == 0, (weight.shape[0], *[1] * (dprediction.ndim - 1)))
+            return xp.where(gone, 0.0, dprediction)  # 0 times infinity is NaN
 
         return (xp.sum(values) * each if weight is None else _weighted_sum(share, values)), backward
 
@@ -103,24 +113,38 @@ class Loss(ABC):
         self._check_by_example("loss", values, prediction)
         if sample_weight is not None:
             self._check_by_example("sample_weight", sample_weight, prediction)
-        return values, pullback, self._weight(prediction, target, sample_weight)
+        return values, pullback, self.weights(target, sample_weight, prediction.shape[-1], prediction.dtype)
 
     def _check_by_example(self, what: str, given: Array, prediction: Array) -> None:
         if given.shape != prediction.shape[:1]:
             n = tuple(prediction.shape[:1])
             raise ShapeError(f"{type(self).__name__}'s {what} is one number an example, {n}, not {tuple(given.shape)}")
 
-    def _weight(self, prediction: Array, target: Array, sample_weight: Array | None) -> Array | None:
-        """The weight of each example, shape (n,); None if all weigh the same."""
+    def may_leave_out(self, sample_weight: Array | None) -> bool:
+        """Whether the weights, whose values are not looked at, may be 0 for an example."""
+        return sample_weight is not None or (self.class_weight is not None and 0.0 in self.class_weight)
+
+    def weights(self, target: Array, sample_weight: Array | None, classes: int, dtype: DType) -> Array | None:
+        """What each example counts: the weight of its class times its own, shape (n,); None if all count the same.
+
+        Parameters
+        ----------
+        target : array, shape (n,) or (n, ...)
+        sample_weight : array, shape (n,), or None
+        classes : int
+            Length of the last axis of the predictions.
+        dtype : dtype
+            Of the predictions.
+        """
         if self.class_weight is None:
             return sample_weight
-        xp = array_namespace(prediction)
-        columns, given = target.shape[-1] if target.ndim > 1 else prediction.shape[-1], len(self.class_weight)
+        xp = array_namespace(target)
+        columns, given = target.shape[-1] if target.ndim > 1 else classes, len(self.class_weight)
         if self.targets == "probabilities" and columns > 1:
             raise ShapeError("class_weight is for one of several classes; these outputs are independent of each other")
         if given != columns and (columns, given) != (1, 2):
             raise ShapeError(f"class_weight has {given} weights, for {columns} classes")
-        weights = xp.asarray(self.class_weight, dtype=prediction.dtype, device=device(prediction))
+        weights = xp.asarray(self.class_weight, dtype=dtype, device=device(target))
         if target.ndim == 1:
             own = xp.take(weights, xp.astype(target, xp.int32))
         elif (columns, given) == (1, 2):

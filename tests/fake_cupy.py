@@ -255,8 +255,9 @@ def _launch(function, args, options, out=None):
     """Let the current stream compute something of arrays; what is only a view of them is there at once."""
     raw, keywords = _raw(tuple(args)), {key: _raw(value) for key, value in options.items()}
     with np.errstate(all="ignore"):
-        # For shape and dtype: the values may not be there yet.
-        probe = function(*_kept(tuple(args)), **keywords)
+        # For shape and dtype: the values may not be there yet, and CuPy raises at no index.
+        lenient = {"mode": "clip"} if function is np.take else {}
+        probe = function(*_kept(tuple(args)), **keywords, **lenient)
     if isinstance(probe, tuple | list):
         return type(probe)(_launch(lambda *a, i=i, **k: function(*a, **k)[i], args, options) for i in range(len(probe)))
     probe = np.asarray(probe)

@@ -303,7 +303,7 @@ INITIALIZERS = {
     "Zeros": InitializerCase(nn.Zeros(), 0.0, 0.0, 0.0),
     "Constant": InitializerCase(nn.Constant(0.25), 0.25, 0.0, 0.25),
     "Normal": InitializerCase(nn.Normal(mean=1.0, std=0.5), 1.0, 0.5),
-    "Uniform": InitializerCase(nn.Uniform(-0.5, 0.5), 0.0, 1 / np.sqrt(12), 0.5),
+    "Uniform": InitializerCase(nn.Uniform(low=-0.5, high=0.5), 0.0, 1 / np.sqrt(12), 0.5),
     "HeNormal": InitializerCase(nn.HeNormal(), 0.0, np.sqrt(2 / 300)),
     "HeUniform": InitializerCase(nn.HeUniform(), 0.0, np.sqrt(2 / 300), np.sqrt(6 / 300)),
     "GlorotNormal": InitializerCase(nn.GlorotNormal(), 0.0, np.sqrt(2 / 500)),

@@ -136,3 +136,83 @@ def test_reduce_on_plateau_refuses():
             ReduceOnPlateau(**options)
     with pytest.raises(ConfigError, match="ReduceOnPlateau watches 'val_accuracy'"):
         rates([1.0], optim.SGD(), monitor="val_accuracy")
+
+
+# ---- values that are not finite, and columns that are not there
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def epochs_until_the_end(values, **options):
+    net = Network(nn.Affine(2), 5, rng=0)
+    stopping = EarlyStopping(**options)
+    trainer = Trainer(net, losses.SoftmaxCrossEntropy(), optim.SGD(), callbacks=[Script(values), stopping], rng=0)
+    return len(trainer.fit(X, Y, epochs=len(values), batch_size=30)), stopping
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+@pytest.mark.parametrize("first", [1.0, NAN, INF])
+def test_the_first_epoch_is_the_best_so_far_whatever_its_value(first, patience):
+    """As in Keras: ``patience`` epochs after it, and not with it."""
+    values = [first] + [first] * 9
+    done, stopping = epochs_until_the_end(values, patience=patience)
+    assert done == 1 + patience
+    assert stopping.best_epoch == 1
+    found = rates(values, optim.SGD(lr=1.0), patience=patience)
+    assert found.index(min(found[: patience + 2])) == patience + 1
+    assert found[: patience + 1] == [1.0] * (patience + 1)
+
+
+def test_numbers_are_better_than_none():
+    done, stopping = epochs_until_the_end([NAN, NAN, INF, 2.0, 1.0, NAN, 1.5, 1.5], patience=3)
+    assert (done, stopping.best, stopping.best_epoch) == (8, 1.0, 5)
+    done, stopping = epochs_until_the_end([NAN, 0.5, 0.25, 0.75], patience=9, larger_is_better=True)
+    assert (stopping.best, stopping.best_epoch) == (0.75, 4)
+
+
+def never_trains(monitor, callbacks=(), optimizer=None, **data):
+    """What is said before the first step."""
+    net = Network(nn.Affine(2), 5, rng=0)
+    watches = [EarlyStopping(monitor), *([] if isinstance(optimizer, optim.FullBatch) else [ReduceOnPlateau(monitor)])]
+    trainer = Trainer(
+        net, losses.SoftmaxCrossEntropy(), optimizer or optim.SGD(), rng=0, callbacks=[*callbacks, *watches],
+        metrics={"half": lambda p, t: 0.5},
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as raised:
+        trainer.fit(X, Y, epochs=2, **data)
+    assert trainer.step == 0
+    return str(raised.value)
+
+
+def test_a_column_that_will_not_be_there_is_told_before_the_first_step(tmp_path):
+    from portnn.training import Checkpoint, CSVLog, ProgressBar
+
+    ours = [ProgressBar(), CSVLog(tmp_path / "log"), Checkpoint(tmp_path / "c")]
+    sentence = never_trains("val_loss", ours)
+    assert sentence.startswith("EarlyStopping watches 'val_loss', and the history has epoch, loss, seconds, ")
+    assert sentence.endswith("lr (val_... needs validation_data)")
+    assert "val_half" in never_trains("val_accuracy", validation_data=(X, Y))
+    assert "evaluations" in never_trains("lr", optimizer=optim.LBFGS())
+
+
+@pytest.mark.parametrize("monitor", ["loss", "lr", "val_loss", "val_half", "skipped", "seconds"])
+def test_columns_that_will_be_there_are_no_matter(monitor):
+    net = Network(nn.Affine(2), 5, rng=0)
+    trainer = Trainer(
+        net, losses.SoftmaxCrossEntropy(), optim.Accumulate(2, optim.Adam()), rng=0, on_nonfinite="skip",
+        callbacks=[EarlyStopping(monitor), ReduceOnPlateau(monitor)], metrics={"half": lambda p, t: 0.5},
+    )  # fmt: skip
+    history = trainer.fit(X, Y, epochs=2, validation_data=(X, Y))
+    assert set(trainer.columns) == set(history.records[0])
+
+
+def test_a_column_of_another_callback_is_waited_for():
+    class Both(EarlyStopping):
+        def on_epoch_end(self, trainer, record):
+            record["own"] = 1.0
+            super().on_epoch_end(trainer, record)
+
+    assert epochs_until_the_end([1.0, 2.0], monitor="val_loss")[0] == 2
+    net = Network(nn.Affine(2), 5, rng=0)
+    Trainer(net, losses.SoftmaxCrossEntropy(), optim.SGD(), callbacks=[Both("own")], rng=0).fit(X, Y, epochs=2)

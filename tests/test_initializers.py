@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from families import INITIALIZERS
@@ -54,6 +56,25 @@ def test_errors():
     with pytest.raises(ConfigError, match="gain must be"):
         nn.Orthogonal(gain=0)
     with pytest.raises(ConfigError, match="low <= high"):
-        nn.Uniform(1, 0)
+        nn.Uniform(low=1, high=0)
     with pytest.raises(ConfigError, match="value must be a number"):
         nn.Constant(float("-inf"))
+
+
+def test_what_could_be_mistaken_is_given_by_name():
+    """`Normal(1.0)` would be a mean of 1 and a deviation of 0.01, and a network of it learns nothing."""
+    for mistaken in (
+        lambda: nn.Normal(1.0),
+        lambda: nn.Normal(0.0, 1.0),
+        lambda: nn.Uniform(0.01),
+        lambda: nn.Uniform(0, 1),
+    ):
+        with pytest.raises(TypeError, match="positional argument"):
+            mistaken()
+
+
+def test_an_initializer_of_several_numbers_takes_them_by_name():
+    for name in nn.initializers.__all__:
+        initializer = getattr(nn, name)
+        fields = dataclasses.fields(initializer) if dataclasses.is_dataclass(initializer) else ()
+        assert len(fields) < 2 or all(field.kw_only for field in fields), name

@@ -166,3 +166,56 @@ def test_names_the_last_good_checkpoint(tmp_path):
 def test_bad_argument():
     with pytest.raises(ConfigError, match='on_nonfinite must be "stop" or "skip", not \'ignore\''):
         make(on_nonfinite="ignore")
+
+
+# ---- what the optimizer and the layers remember
+
+#: A gradient whose square overflows float32.
+HUGE = np.where(np.arange(40)[:, None] < 8, np.float32(2e25), X)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slot"),
+    [
+        (optim.Adam(0.1), r"1\.[bw]"),
+        (optim.chain(optim.L2(0.0), optim.RMSProp(0.1)), r"0\.[bw]"),
+        (optim.Adagrad(0.1), r"0\.[bw]"),
+        (optim.Accumulate(1, optim.Adam(0.1)), r"2\.[bw]"),
+    ],
+)
+def test_a_moment_that_is_infinite_for_ever_is_told(optimizer, slot, backend):
+    """The loss is finite, and so are the parameters: what would end is the learning, in silence."""
+    net = Network(nn.Affine(3), 6, device=backend, rng=0)
+    trainer = Trainer(net, losses.MeanAbsoluteError(), optimizer, rng=0, order=lambda n, epoch: np.arange(n))
+    with pytest.raises(
+        DivergenceError, match=rf"^the optimizer's slot {slot} is not finite after step 5: try a smaller"
+    ):
+        trainer.fit(HUGE, np.zeros((40, 3)), batch_size=8)
+
+
+def test_a_state_that_is_not_finite_is_told():
+    @dataclass(frozen=True)
+    class Largest(nn.Layer):
+        """Remembers what overflows, and hands the numbers on."""
+
+        def init(self, rng, input_shape):
+            return {}, {"square": rng.full((), 0.0)}, input_shape
+
+        def forward(self, params, state, x, *, train=False, rng=None):
+            return x, {"square": array_namespace(x).max(x * x)}, lambda dy, input_grad=True: (dy, {})
+
+    layer = nn.Sequential([Largest(), nn.Affine(3)])
+    trainer = Trainer(Network(layer, 6, rng=0), losses.MeanAbsoluteError(), optim.SGD(1e-30), rng=0)
+    with pytest.raises(DivergenceError, match=r"^state 0\.square is not finite after step 1"):
+        trainer.fit(HUGE, np.zeros((40, 3)), batch_size=40)
+
+
+def test_no_checkpoint_with_a_slot_that_is_not_finite(tmp_path):
+    net = Network(nn.Affine(3), 6, rng=0)
+    trainer = Trainer(net, losses.MeanAbsoluteError(), optim.Adam(), rng=0)
+    trainer.partial_fit(HUGE, np.zeros((40, 3)))
+    with pytest.raises(
+        DivergenceError, match=r"optimizer\.1\.\w is not finite after step 1, so no checkpoint is written"
+    ):
+        trainer.save(tmp_path / "c")
+    assert list(tmp_path.iterdir()) == []

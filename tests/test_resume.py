@@ -361,3 +361,46 @@ def test_the_optimizer_of_another_run_is_not_taken(tmp_path):
     trainer.save(tmp_path / "c")
     with pytest.raises(ConfigError, match=r"optimizer is \(Accumulate, 2, Adam\); the trainer's is \(Accumulate, 3, "):
         resumed(tmp_path / "c", optimizer=optim.Accumulate(3, optim.Adam()), callbacks=())
+
+
+# ---- damaged files, and files of before
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_the_error_of_a_damaged_checkpoint_names_the_whole_one_before_it(damage, tmp_path):
+    fit(make(callbacks=[Checkpoint(tmp_path, steps=1, seconds=math.inf, keep=9)]), until=1)
+    *_, second, third, last = sorted(tmp_path.iterdir())
+    for path in (third, last):
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ModelFileError, match=f"{path.name} .*; the latest whole checkpoint before it is {second}$"):
+            make().load(path)
+    assert resumed(second, callbacks=()).step == 2
+    first = sorted(tmp_path.iterdir())[0]
+    first.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="damaged") as raised:
+        make().load(first)
+    assert "whole" not in str(raised.value)
+    with pytest.raises(ModelFileError, match="there is no such model file") as raised:
+        make().load(tmp_path / "model")
+    assert "whole" not in str(raised.value)
+
+
+@pytest.mark.parametrize("step", [2, 3])  # between two batches, and within one
+def test_an_accumulation_of_before_its_pieces_had_weights(step, tmp_path):
+    """Such a file has the sum of their mean gradients; for pieces of one size the run goes on as it would have."""
+    kwargs = {"optimizer": optim.Accumulate(2, optim.Momentum()), "callbacks": ()}
+    size = 10  # five pieces an epoch
+    alone = fit(make(**kwargs), until=3, batch_size=size)
+    first = make(**kwargs)
+    first.callbacks = (CutAt(tmp_path / "c", step),)
+    with pytest.raises(Killed):
+        fit(first, until=3, batch_size=size)
+
+    def as_it_was(tensors):
+        old = {key: t for key, t in tensors.items() if not key.startswith("optimizer.2.")}
+        assert len(old) == len(tensors) - 2
+        return {key: t / np.float32(size) if key.startswith("optimizer.0.") else t for key, t in old.items()}
+
+    changed(tmp_path / "c", lambda t: None, as_it_was)
+    again = fit(resumed(tmp_path / "c", **kwargs), until=3, batch_size=size)
+    np.testing.assert_allclose(again.history["loss"], alone.history["loss"], rtol=1e-5)

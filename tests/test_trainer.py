@@ -713,3 +713,50 @@ def test_a_copy_goes_on_alike_and_apart(copied):
     trainer.fit(X, LABELS, epochs=2, batch_size=16)
     assert_equal(trainer.network.params, twin.network.params)
     assert len(trainer.history) == len(twin.history) == 4
+
+
+ORDERS = {
+    "list": lambda n, epoch: list(range(n))[::-1],
+    "tuple": lambda n, epoch: tuple(range(n))[::-1],
+    "range": lambda n, epoch: range(n - 1, -1, -1),
+    "int32": lambda n, epoch: np.arange(n, dtype=np.int32)[::-1],
+    "uint64": lambda n, epoch: np.arange(n, dtype=np.uint64)[::-1],
+    "big-endian": lambda n, epoch: np.arange(n)[::-1].astype(">i4"),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_orders_in_any_form(order, backend, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for x in (X, mapped):
+        expected = make(backend, order=lambda n, epoch: np.arange(n)[::-1]).fit(x, LABELS, batch_size=16)["loss"]
+        assert make(backend, order=order).fit(x, LABELS, batch_size=16)["loss"] == expected
+
+
+def test_orders_on_a_device(backend):
+    order = np.random.default_rng(0).integers(0, 50, size=50)  # with replacement
+    expected = make(backend, order=lambda n, epoch: order).fit(X, LABELS)["loss"]
+    assert make(backend, order=lambda n, epoch: backend.asarray(order)).fit(X, LABELS)["loss"] == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "sentence"),
+    [
+        (np.arange(50) % 2 == 0, DataError, "must give integers, .*, not bool: np.flatnonzero gives"),
+        (np.arange(50.0), DataError, "must give integers, the numbers of the examples, not float64"),
+        (np.arange(1, 51), DataError, "numbers of examples from 0 to 49, not from 1 to 50"),
+        (np.arange(-1, 49), DataError, "numbers of examples from 0 to 49, not from -1 to 48"),
+        (np.full(50, 2**63, np.uint64), DataError, "not from 9223372036854775808"),
+        (list(range(49)), ShapeError, r"one number for each of 50 examples, not shape \(49,\)"),
+        (np.arange(50)[:, None], ShapeError, r"not shape \(50, 1\)"),
+        (None, DataError, "must give an array of integers, not an object of type NoneType"),
+        ("backwards", DataError, "not an object of type str"),
+        ([[1], [2, 3]], DataError, "not an object of type list"),
+    ],
+)
+def test_orders_that_are_none(order, error, sentence):
+    trainer = make(order=lambda n, epoch: order)
+    with pytest.raises(error, match=sentence):
+        trainer.fit(X, LABELS)
+    assert trainer.step == 0

@@ -14,6 +14,7 @@ from portnn import Trainer
 from portnn._typing import Array
 from portnn.estimators.warning import warn
 from portnn.training import Callback
+from portnn.training.showing import say
 
 __all__ = ["Convergence", "Validation"]
 
@@ -74,7 +75,7 @@ class Convergence(Callback):
         est.n_iter_ += 1
         est.loss_ = record["loss"]
         if est.verbose:
-            print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
+            say(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
         if self.validation is not None:
             self._note_score(record["val_score"])
         if self.stops:
@@ -87,7 +88,7 @@ class Convergence(Callback):
         est = self.estimator
         est.validation_scores_.append(score)
         if est.verbose:
-            print(f"Validation score: {score:f}")
+            say(f"Validation score: {score:f}")
         if est.early_stopping and self.stops:
             self._count(score < est.best_validation_score_ + est.tol)
         if score > est.best_validation_score_:
@@ -112,7 +113,7 @@ class Convergence(Callback):
             what = "Validation score" if est.early_stopping else "Training loss"
             done = est._optimizer.plateau()
             if est.verbose:
-                print(
+                say(
                     f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} consecutive epochs. "
                     f"{done}"
                 )

@@ -32,7 +32,20 @@ __all__ = [
 
 
 class Initializer(ABC):
-    """A rule for first values; a frozen dataclass."""
+    """A rule for first values; a frozen dataclass.
+
+    To set first values by hand, put arrays into the network, of the shapes that are there; they are converted to its
+    dtype and device (`portnn.nn.Network.settle`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from portnn import nn
+    >>> net = nn.Network(nn.Sequential([nn.Affine(3, weight_init=nn.Normal(std=0.1)), nn.ReLU()]), 2, rng=0)
+    >>> net.params[0]["w"] = [[1.0, 0.0, 2.0], [0.0, 1.0, 2.0]]  # (inputs, outputs)
+    >>> net.predict([[1.0, 2.0]])
+    array([[1., 2., 6.]], dtype=float32)
+    """
 
     @abstractmethod
     def __call__(self, rng: Stream, shape: Shape) -> Array:
@@ -126,9 +139,16 @@ class Orthogonal(Initializer):
         return self.gain * rng.orthogonal(shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Normal(Initializer):
-    """Normal with the given mean and standard deviation (``std >= 0``)."""
+    """Normal with the given mean and standard deviation (``std >= 0``), which are given by name: ``Normal(std=0.1)``.
+
+    Parameters
+    ----------
+    mean : float, default 0.0
+    std : float, default 0.01
+        >= 0.
+    """
 
     mean: float = 0.0
     std: float = 0.01
@@ -141,9 +161,14 @@ class Normal(Initializer):
         return rng.normal(shape, self.mean, self.std)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Uniform(Initializer):
-    """Uniform in ``[low, high)``."""
+    """Uniform in ``[low, high)``, which are given by name: ``Uniform(low=-0.1, high=0.1)``.
+
+    Parameters
+    ----------
+    low, high : float, default -0.05 and 0.05
+    """
 
     low: float = -0.05
     high: float = 0.05

@@ -18,6 +18,7 @@ from portnn.checks import check_batch_size, check_finite, check_rows, enter, mem
 from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
+from portnn.nn.fitting import fits, fitted, shapes_of
 from portnn.nn.layer import Layer
 from portnn.nn.trees import Trees
 from portnn.random import ShapeStream, Stream, as_stream
@@ -49,7 +50,8 @@ class Network:
     ----------
     params, state : tree of arrays
         What stands here is trained and used. May be read, kept and replaced at any time, also from another thread while
-        a training goes on: it never overwrites what somebody has got here, or has put here.
+        a training goes on: it never overwrites what somebody has got here, or has put here. May be replaced whole or
+        array by array; see `settle`.
     output_shape : tuple of int
     backend : Backend
     trees : Trees
@@ -118,6 +120,31 @@ class Network:
         params, layers_state = state["trees"]
         vars(self).update(state, trees=Trees(params, layers_state, given=True))
 
+    def settle(self) -> None:
+        """Bring what was put into ``params`` and ``state`` into the form of the architecture.
+
+        Arrays of another dtype, library or device are converted, and a list becomes a tuple. `predict` and `save` do
+        this, and so does a `portnn.Trainer` before it trains.
+
+        Raises
+        ------
+        ShapeError, DataError
+            If the structure or a shape is another one, or something is no array of numbers; nothing is changed then.
+        """
+        if self._shapes is None or self._shapes[0] is not self.layer:
+            self._shapes = self.layer, shapes_of(self.layer, self.input_shape)
+        shapes = self._shapes[1]
+        with self.backend.context(), self.trees.turn():
+            with self.trees.reading() as (params, state):
+                given = {"params": params, "state": state}
+                if fits(shapes, given, self.backend, self.backend.dtype(self.dtype)):
+                    return
+                found = {name: fitted(shapes[name], t, name, self.backend, self.dtype) for name, t in given.items()}
+            self.trees.take(found["params"], found["state"])
+
+    #: The shapes of the arrays of params and state, and the architecture that they are of.
+    _shapes: Any = None
+
     def to_device(self, host: Tree) -> Tree:
         """A tree of host arrays as arrays of the network's backend and dtype, in memory of their own."""
         # Rounded on the host, so that every backend gets the same bits.
@@ -147,9 +174,11 @@ class Network:
         Raises
         ------
         ShapeError, DataError
-            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
+            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity; or if parameters that
+            were put into the network do not fit it.
         """
         with self.backend.context():
+            self.settle()
             data = enter(x, self.backend, self.dtype)
             known = backend_class_of(type(x))
             home = get_backend("cpu") if known is None else known.from_array(x)
@@ -185,6 +214,7 @@ class Network:
     def to(self, device: str | Backend) -> Network:
         """A copy of the network on another device."""
         backend = get_backend(device)
+        self.settle()
         with self.trees.reading() as trees:
             tensors = self._tensors(*trees)
             net = self._rebuilt(self.layer, self.input_shape, backend, self.dtype, self.rng, tensors)
@@ -221,7 +251,10 @@ class Network:
             If the file cannot be written.
         ConfigError
             If a layer has a field that cannot be described.
+        ShapeError, DataError
+            If parameters that were put into the network do not fit it; nothing is written then.
         """
+        self.settle()
         with self.trees.reading() as trees:
             write_tensors(path, self._tensors(*trees), self._metadata())
 
@@ -230,6 +263,7 @@ class Network:
 
         Raises ConfigError if a layer has a field that cannot be described.
         """
+        self.settle()
         with self.trees.reading() as trees:
             return self._tensors(*tree.map(self.backend.copy, trees)), self._metadata()
 

@@ -103,10 +103,14 @@ class Trees:
         with self.turn():
             self._now = _Pair(params, state, given=True)
 
+    def in_other_hands(self) -> bool:
+        """Whether somebody else has the trees that are here now, or put them here."""
+        return self._now.given or bool(self._now.readers)
+
     def own(self, copy: Callable[[Array], Array]) -> tuple[Tree, Tree]:
         """Parameters and state in arrays that nobody else has: copies, where somebody has; for `exclusive` blocks."""
         now = self._now
-        if now.given or now.readers:
+        if self.in_other_hands():
             # Leaf by leaf: also an array that is in the trees twice must not be written to twice.
             params, state = tree.map(copy, (now.params, now.state))
             self._now = now = _Pair(params, state, given=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from array_api_compat import array_namespace
 
@@ -60,6 +60,15 @@ class Optimizer(ABC):
     def phases(self) -> tuple[Optimizer, ...]:
         """The rules that take turns, one a step, over the same slots; most optimizers are one rule: themselves."""
         return (self,)
+
+    @property
+    def role(self) -> Literal["step", "collect", "close"]:
+        """What becomes of the gradients of a batch: a step, or a part of one, which the last of several closes.
+
+        Those that take part in a step get, as ``hyper["weight"]``, what the examples of the batch weigh together, and
+        that again or their number if it is 0. A penalty of the loss is in the gradients that close a step alone.
+        """
+        return "step"
 
     def init(self, params: Tree) -> Tree:
         """The optimizer's state before the first step: ``{"step": 0, "slots": ...}``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from array_api_compat import array_namespace
 
@@ -123,6 +123,10 @@ class Around(Optimizer):
     @property
     def kind(self) -> object:
         return self.optimizer.kind
+
+    @property
+    def role(self) -> Literal["step", "collect", "close"]:
+        return self.optimizer.role
 
     def phases(self) -> tuple[Optimizer, ...]:
         rules = self.optimizer.phases()

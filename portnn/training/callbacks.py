@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from portnn import tree
 from portnn._typing import Array, Tree
@@ -12,6 +13,7 @@ from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError
 from portnn.optim import FullBatch
 from portnn.storage import rebuild
+from portnn.training.showing import Display
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
@@ -29,7 +31,11 @@ class Callback:
         """With the losses of the steps since the last call, about ten times a second."""
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        """After an epoch and its validation; the record may be added to."""
+        """After an epoch and its validation; the record may be added to.
+
+        It holds numbers by names: what a callback adds becomes an int or float (a truth value 0 or 1) before the next
+        callback sees it. What is no number ends the run with ConfigError, and comes into no log and no checkpoint.
+        """
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """After the last step of a call of ``fit``, also when an error ends it."""
@@ -42,7 +48,11 @@ class Callback:
         """Between two steps, after all callbacks have had their `on_losses` or `on_epoch_end`: the time to save."""
 
     def state(self) -> dict[str, Any] | None:
-        """What a checkpoint is to hold of this callback: what JSON can hold. None: nothing, arrays neither."""
+        """What a checkpoint is to hold of this callback: numbers, text, None, and lists and dicts of those.
+
+        It comes back as it was, but for tuples, which become lists, and numbers of other libraries, which become
+        Python's; anything else is a ConfigError when it is to be saved. None: nothing, arrays neither.
+        """
         return None
 
     def arrays(self) -> Tree:
@@ -66,28 +76,45 @@ class _Watch(Callback):
         self.larger_is_better = larger_is_better
         self.best, self.best_epoch = math.inf, 0
         self._waiting_since = 0
+        self._seen_one = False
 
     def state(self) -> dict[str, Any] | None:
-        return {"best": self.best, "best_epoch": self.best_epoch, "waiting_since": self._waiting_since}
+        own = {"best": self.best, "best_epoch": self.best_epoch, "waiting_since": self._waiting_since}
+        return own | {"seen_one": self._seen_one}
 
     def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         best, best_epoch, waiting_since = float(state["best"]), int(state["best_epoch"]), int(state["waiting_since"])
         self.best, self.best_epoch, self._waiting_since = best, best_epoch, waiting_since
+        self._seen_one = state.get("seen_one", math.isfinite(best)) is True  # older files do not say
 
     def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+        self._check_monitor(trainer, epochs)
         if trainer.resuming:
             return
         self.best, self.best_epoch = -math.inf if self.larger_is_better else math.inf, trainer.epoch
-        self._waiting_since = trainer.epoch
+        self._waiting_since, self._seen_one = trainer.epoch, False
+
+    def _check_monitor(self, trainer: Trainer, epochs: int) -> None:
+        """Tell of a column that no epoch will have, unless another callback may add it."""
+        if epochs and self.monitor not in trainer.columns and not any(map(_may_add_columns, trainer.callbacks)):
+            self._refuse(trainer.columns)
+
+    def _refuse(self, columns: Iterable[str]) -> NoReturn:
+        needs = " (val_... needs validation_data)" if self.monitor.startswith("val_") else ""
+        raise ConfigError(
+            f"{type(self).__name__} watches {self.monitor!r}, and the history has {', '.join(columns)}{needs}"
+        )
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
         if self.monitor not in record:
-            raise ConfigError(
-                f"{type(self).__name__} watches {self.monitor!r}, and the history has {', '.join(record)}"
-            )
+            self._refuse(record)
         value = record[self.monitor]
         gain = value - self.best if self.larger_is_better else self.best - value
-        if gain > self.min_delta:
+        # The first epoch is the best so far whatever its value is, as in Keras: the epochs after it are counted. After
+        # one that is not a number, any number is better.
+        first = not self._seen_one or (math.isnan(self.best) and not math.isnan(value))
+        self._seen_one = True
+        if first or gain > self.min_delta:
             self.best, self.best_epoch, self._waiting_since = value, trainer.epoch, trainer.epoch
             self._better(trainer)
         elif trainer.epoch - self._waiting_since >= self.patience:
@@ -101,6 +128,12 @@ class _Watch(Callback):
         """After ``patience`` epochs in a row that were not."""
 
 
+def _may_add_columns(callback: Callback) -> bool:
+    """Whether a callback does something of its own with the record of an epoch."""
+    own = "on_epoch_end" in vars(callback) or not isinstance(callback, Callback)
+    return own or not type(callback).on_epoch_end.__module__.startswith("portnn.training.")
+
+
 class EarlyStopping(_Watch):
     """Ends the run when a measure has not become better for some epochs, and goes back to the best parameters.
 
@@ -109,7 +142,8 @@ class EarlyStopping(_Watch):
     monitor : str, default "val_loss"
         A column of the history.
     patience : int, default 5
-        After how many epochs in a row without a better value the run ends.
+        After how many epochs in a row without a better value the run ends. The first epoch counts as the best so far,
+        also where its value is NaN or infinite.
     min_delta : float, default 0.0
         What counts as better: by more than this, >= 0.
     larger_is_better : bool, default False
@@ -219,17 +253,27 @@ class ReduceOnPlateau(_Watch):
 
 
 class ProgressBar(Callback):
-    """A tqdm bar over the steps of each epoch, on standard error; shown only where that is a terminal."""
+    """A tqdm bar over the steps of each epoch, on standard error; shown only where that is a terminal.
+
+    Where that has gone away, or was never there, the run goes on without a bar.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._epochs = 0
         self._steps: int | None = None
+        self._display = Display()
 
     def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
-        self._epochs, self._steps = trainer.epoch + epochs, steps_per_epoch
+        self._epochs, self._steps, self._display = trainer.epoch + epochs, steps_per_epoch, Display()
 
     def on_losses(self, trainer: Trainer, losses: Sequence[float]) -> None:
+        if not self._display.show(lambda: self._show(trainer, losses)):
+            self._give_up()
+
+    def _show(self, trainer: Trainer, losses: Sequence[float]) -> None:
+        if sys.stderr is None:
+            raise ValueError("no stream")
         if self._bar is None:
             from tqdm.auto import tqdm
 
@@ -246,6 +290,11 @@ class ProgressBar(Callback):
         self._close()
 
     def _close(self) -> None:
+        if self._bar is not None and self._display.show(self._bar.close):
+            self._bar = None
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            self._bar.disable = True  # or it would write once more when it is thrown away
             self._bar = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError, ModelFileError
-from portnn.storage import local
+from portnn.storage import local, read_tensors
 from portnn.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["Checkpoint", "checkpoints", "latest_checkpoint"]
+__all__ = ["Checkpoint", "checkpoints", "latest_checkpoint", "whole_before"]
 
 _NAME = re.compile(r"checkpoint-(\d+)\.safetensors")
 
@@ -145,6 +146,19 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     """The last checkpoint in a folder; None if there is none. It is whole: a file gets its name when it is."""
     found = checkpoints(folder)
     return found[-1] if found else None
+
+
+def whole_before(path: str | os.PathLike[str]) -> Path | None:
+    """The last whole checkpoint before a damaged one in its folder; None if there is none, or it is no checkpoint."""
+    name = os.path.basename(os.fspath(path))
+    if not _NAME.fullmatch(name):
+        return None
+    for older in reversed(checkpoints(os.path.dirname(os.fspath(path)) or ".")):
+        if _step(older.name) < _step(name):
+            with contextlib.suppress(ModelFileError):
+                read_tensors(older)
+                return older
+    return None
 
 
 def _step(name: str) -> int:

@@ -28,11 +28,26 @@ def refuse_loss(trainer: Trainer, loss: float, step: int, piece: Piece) -> NoRet
 
 
 def refuse_bad_parameters(trainer: Trainer) -> None:
-    """Raise DivergenceError if a parameter is not finite: the latest loss was computed before the latest update."""
-    with trainer.network.trees.reading() as (params, _):
-        for path, leaf in tree.flatten(params).items():
+    """Raise DivergenceError if a parameter, or what layers or optimizer remember, is not finite.
+
+    The latest loss was computed before the latest update; and a running average that has once become infinite, as
+    Adam's squares of one huge gradient, stays it: nothing would be learned any more, without a word.
+    """
+    with trainer.network.trees.reading() as (params, state):
+        _refuse_bad(trainer, {"parameter": params, "state": state, "the optimizer's slot": trainer._slots})
+
+
+def _refuse_bad(trainer: Trainer, every: dict[str, Tree]) -> None:
+    leaves = tree.leaves(every)
+    if not leaves:
+        return
+    xp = array_namespace(leaves[0])
+    if bool(xp.all(xp.stack([xp.all(xp.isfinite(leaf)) for leaf in leaves]))):  # one look at the device
+        return
+    for what, values in every.items():
+        for path, leaf in tree.flatten(values).items():
             if not _finite(leaf):
-                raise DivergenceError(f"parameter {path} is not finite after step {trainer.step}: {advice(trainer)}")
+                raise DivergenceError(f"{what} {path} is not finite after step {trainer.step}: {advice(trainer)}")
 
 
 def advice(trainer: Trainer) -> str:

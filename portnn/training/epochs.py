@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from portnn.errors import DivergenceError
+from portnn.optim import FullBatch
 from portnn.training.divergence import advice, refuse_bad_parameters, refuse_loss
 from portnn.training.feeds import Feed
 from portnn.training.interrupts import Stopped
@@ -18,7 +19,7 @@ from portnn.training.progress import Progress
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["settled", "train_epoch"]
+__all__ = ["record_columns", "settled", "train_epoch"]
 
 #: Seconds between two looks at the loss; each look waits for the device.
 _LOOK_EVERY = 0.1
@@ -119,6 +120,17 @@ def _settle(trainer: Trainer, progress: Progress) -> list[float]:
     if losses:
         progress.seconds = time.perf_counter() - trainer.epoch_began
     return losses
+
+
+def record_columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
+    """The names of the numbers that every epoch of a call of `fit` will have, but for what callbacks add."""
+    names = ["epoch", "loss", "seconds", "samples_per_second"]
+    if isinstance(trainer.optimizer, FullBatch):
+        names.append("evaluations")
+    else:
+        names += ["skipped"] if trainer.on_nonfinite == "skip" else []
+        names += ["lr"] if "lr" in trainer.optimizer.hyper(trainer.step + 1) else []
+    return (*names, *(f"val_{name}" for name in ("loss", *trainer.metrics) if validated))
 
 
 def _record(trainer: Trainer) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Feed(ABC):
     Attributes
     ----------
     examples : int or None
-        In an epoch; None where nobody knows before its end.
+        Of an epoch; None where nobody knows before its end.
     size : int or None
         Of a batch; only the last one may be smaller. None where the source decides.
     backlog : int
@@ -58,6 +58,16 @@ class Feed(ABC):
     @abstractmethod
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         """The batches of an epoch after the first ``skip``; to be closed by the caller."""
+
+    def drop_last(self, size: int) -> None:
+        """Leave the last batch of an epoch out where it has not ``size`` examples; ConfigError if that leaves none."""
+        if self.examples is not None and self.size is not None:
+            if self.examples < size:
+                raise ConfigError(
+                    f"drop_last leaves nothing of {self.examples} examples in batches of {size}: take a smaller "
+                    "batch_size, or drop_last=False"
+                )
+            self.examples -= self.examples % self.size
 
     @property
     def steps(self) -> int | None:
@@ -79,7 +89,7 @@ class Resident(Feed):
         self.size: int = size
 
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
-        for index in _indices(self.examples, self.size, order, skip):
+        for index in _indices(self.data[0].shape[0], self.size, order, skip, self.steps):
             yield self.data, self._backend.asarray(index), len(index)
 
 
@@ -132,14 +142,17 @@ class Mapped(_Fetched):
         check_lengths(self._x, self._y, x_name, y_name)
         self._weight = None
         if weight is not None:
-            host = as_host(weight, "sample_weight")
-            check_sample_weight(enter_target(host, self._backend, network.dtype, "numbers"), self._x, self._backend)
+            name = f"{prefix}sample_weight"
+            host = as_host(weight, name)
+            check_sample_weight(
+                enter_target(host, self._backend, network.dtype, "numbers"), self._x, self._backend, name
+            )
             self._weight = host
         self.examples: int = self._x.shape[0]
         self.size: int = check_batch_size(size, self.examples)
 
     def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
-        for index in _indices(self.examples, self.size, order, skip):
+        for index in _indices(self._x.shape[0], self.size, order, skip, self.steps):
             yield self._x[index], self._y[index], None if self._weight is None else self._weight[index]
 
 
@@ -208,6 +221,6 @@ def _host_rows(a: Any, what: str) -> Any:
     return a if isinstance(a, np.memmap) else as_host(a, what)
 
 
-def _indices(n: int, size: int, order: Order | None, skip: int) -> Iterator[Any]:
+def _indices(n: int, size: int, order: Order | None, skip: int, steps: int | None) -> Iterator[Any]:
     every = batches(n, size) if order is None else in_batches(order(n), size)
-    return itertools.islice(every, skip, None)
+    return itertools.islice(every, skip, steps)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from portnn.errors import ConfigError, DataError
 from portnn.storage import local
 from portnn.training.callbacks import Callback
+from portnn.training.records import tidy
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
@@ -41,7 +42,7 @@ class _Log(Callback):
         """A record with the line's end; may raise ConfigError."""
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        line = self._line({"step": trainer.step} | record)
+        line = self._line(_tidied({"step": trainer.step} | record))
         try:
             _append(self.path, line.encode())
         except OSError as error:
@@ -67,6 +68,12 @@ class _Log(Callback):
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from error
         return lines
+
+
+def _tidied(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as a trainer makes it, also where a log is called by somebody else."""
+    tidy(record)
+    return record
 
 
 def _append(path: str, line: bytes) -> None:
@@ -106,8 +113,7 @@ class JSONLinesLog(_Log):
                 raise DataError(f"{self.path} is there, and is no log: line {number} is no JSON object")
 
     def _line(self, record: dict[str, Any]) -> str:
-        plain = {name: float(v) if not isinstance(v, int | str) else v for name, v in record.items()}
-        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in plain.items()}
+        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in record.items()}
         return json.dumps(finite, allow_nan=False) + "\n"
 
 

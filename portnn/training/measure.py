@@ -2,52 +2,103 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from array_api_compat import array_namespace
+
 from portnn._typing import Array
+from portnn.backend import Backend, as_host
 from portnn.checks import memory_named
-from portnn.errors import ShapeError
+from portnn.errors import DataError, PortnnError, ShapeError
+from portnn.metrics import Sums
 from portnn.training.feeds import Feed
 from portnn.training.steps import gather
 
 if TYPE_CHECKING:
     from portnn.training.trainer import Trainer
 
-__all__ = ["measure"]
+__all__ = ["Metric", "measure"]
 
-#: ``metric(prediction, target)`` gives a 0-d array.
-Metric: TypeAlias = Callable[[Array, Array], Array]
+#: ``metric(prediction, target)``, or with ``sample_weight`` too, gives a 0-d array.
+Metric: TypeAlias = Callable[..., Any]
 
 
 def measure(trainer: Trainer, feed: Feed) -> dict[str, float]:
     """The loss and the trainer's metrics on the data of a feed: ``{"loss": ..., "<metric>": ...}``."""
     net, loss, backend = trainer.network, trainer.loss, trainer.network.backend
-    dtype = backend.dtype(net.dtype)
-    totals, weights, sizes = [], [], []
-    values: dict[str, list[Any]] = {name: [] for name in trainer.metrics}
+    dtype, totals, kept = backend.dtype(net.dtype), [], []
+    adding = {name: metric for name, metric in trainer.metrics.items() if isinstance(metric, Sums)}
+    sums: dict[str, list[tuple[Array, ...]]] = {name: [] for name in adding}
+    whole = {name: metric for name, metric in trainer.metrics.items() if name not in adding}
     with closing(feed.epoch()) as pieces, net.trees.reading() as trees:
         for data, index, count in pieces:
             with memory_named(backend, count):
-                examples, target, _ = gather((*data, index), dtype)
+                examples, target, weight = gather((*data, index), dtype)
                 prediction = net.layer.apply(*trees, examples)
-            sizes.append(count)
-            total, weight = loss.totals(prediction, target)
-            totals.append(total)
-            weights.append(weight)
-            for name, metric in trainer.metrics.items():
-                values[name].append(_scalar(trainer, name, metric(prediction, target)))
-    n = sum(sizes)
-    columns = {name: backend.to_floats(scalars) for name, scalars in values.items()}
-    means = {name: sum(v * k for v, k in zip(column, sizes, strict=True)) / n for name, column in columns.items()}
-    return {"loss": sum(backend.to_floats(totals)) / (sum(backend.to_floats(weights)) or 1.0)} | means
+            totals.append(loss.totals(prediction, target, weight))
+            for name, adder in adding.items():
+                sums[name].append(_all_numbers(backend, name, adder.sums(prediction, target, weight)))
+            if whole:
+                kept.append((prediction, target, weight))
+    total, counted = _added(backend, totals)
+    values = {name: _result(adder, _added(backend, sums[name])) for name, adder in adding.items()}
+    if whole:
+        concat = array_namespace(kept[0][0]).concat
+        prediction, target = concat([part[0] for part in kept]), concat([part[1] for part in kept])
+        weight = None if kept[0][2] is None else concat([part[2] for part in kept])
+        for name, metric in whole.items():
+            values[name] = _number(backend, name, _called(metric, prediction, target, weight))
+    return {"loss": total / (counted or 1.0)} | {name: values[name] for name in trainer.metrics}
 
 
-def _scalar(trainer: Trainer, name: str, value: Any) -> Array:
-    """What a metric returned, as a 0-d array of the backend; a Python or NumPy number will do."""
-    backend = trainer.network.backend
-    array = value if backend.owns(value) else backend.asarray(value, trainer.network.dtype)
+def _called(metric: Metric, prediction: Array, target: Array, weight: Array | None) -> Any:
+    """What a metric says, with the weights if it has a parameter for them."""
+    if weight is None or not _takes_weights(metric):
+        return metric(prediction, target)
+    return metric(prediction, target, sample_weight=weight)
+
+
+def _takes_weights(metric: Metric) -> bool:
+    try:
+        return "sample_weight" in inspect.signature(metric).parameters
+    except (TypeError, ValueError):  # of another language
+        return False
+
+
+def _added(backend: Backend, parts: list[tuple[Array, ...]]) -> list[float]:
+    """Sums over batches of 0-d arrays, in float64 on the host."""
+    columns = [backend.to_floats(list(column)) for column in zip(*parts, strict=True)]
+    return [math.fsum(column) if all(map(math.isfinite, column)) else sum(column) for column in columns]
+
+
+def _result(metric: Sums, sums: list[float]) -> float:
+    try:
+        return float(metric.result(*sums))
+    except ZeroDivisionError:  # arrays give NaN
+        return math.nan
+
+
+def _all_numbers(backend: Backend, name: str, values: Any) -> tuple[Array, ...]:
+    if not isinstance(values, tuple):
+        raise DataError(f"metric {name!r}: its sums must be a tuple of numbers, not {_described(values)}")
+    return tuple(v if backend.owns(v) and v.ndim == 0 else backend.asarray(_number(backend, name, v)) for v in values)
+
+
+def _number(backend: Backend, name: str, value: Any) -> float:
+    """What a metric returned: a Python number, or a 0-d array of any library."""
+    try:
+        ours = backend.owns(value) and backend.xp.isdtype(value.dtype, ("bool", "integral", "real floating"))
+        array = value if ours else as_host(value, f"what metric {name!r} returned")
+    except PortnnError as error:
+        raise DataError(f"metric {name!r} must return one number, not {_described(value)}: {error}") from None
     if array.ndim != 0:
         raise ShapeError(f"metric {name!r} must return one number, not an array of shape {tuple(array.shape)}")
-    return array
+    return backend.to_floats([array])[0] if ours else float(array)
+
+
+def _described(value: Any) -> str:
+    return "None" if value is None else f"an object of type {type(value).__name__}"

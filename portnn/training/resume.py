@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import numbers
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,18 @@ import numpy as np
 
 from portnn import tree
 from portnn._typing import Array, Tree
+from portnn.checks import check_number
 from portnn.errors import BackendError, ConfigError, DataError, DivergenceError, ModelFileError, PortnnError, ShapeError
 from portnn.nn.network import Network
-from portnn.optim import Optimizer
+from portnn.optim import Accumulate, Optimizer
 from portnn.random import Stream
 from portnn.storage import local, rebuild, write_tensors
+from portnn.training.checkpoint import whole_before
 from portnn.training.divergence import advice
 from portnn.training.epochs import settled
 from portnn.training.history import History
 from portnn.training.progress import Progress
+from portnn.training.records import as_plain, check_count_of, read_fields, tidy, write_fields
 
 if TYPE_CHECKING:
     from portnn.training.callbacks import Callback
@@ -54,19 +56,22 @@ def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
     """All arrays, in memory of their own on the host, and the description, while no step is under way."""
     net = trainer.network
+    for record in trainer.history.records:
+        tidy(record)
     tensors, metadata = net.to_tensors()
+    remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
+    if remembered:
+        own = tree.map(net.backend.copy, {"optimizer": trainer._slots})
+        tensors |= tree.flatten(tree.map(net.backend.to_numpy, own))
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise DivergenceError(
                 f"{name} is not finite after step {trainer.step}, so no checkpoint is written: {advice(trainer)}"
             )
-    remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
-    if remembered:
-        own = tree.map(net.backend.copy, {"optimizer": trainer._slots})
-        tensors |= tree.flatten(tree.map(net.backend.to_numpy, own))
     callbacks = []
     for i, (callback, values) in enumerate(_remembering(trainer)):
-        callbacks.append([type(callback).__name__, values])
+        name = type(callback).__name__
+        callbacks.append([name, as_plain(values, f"{name}.state()")])
         arrays = tree.flatten(tree.map(lambda a: np.array(net.backend.to_numpy(a)), callback.arrays()))
         tensors |= {f"callbacks.{i}.{path}": array for path, array in arrays.items()}
     training = {
@@ -74,37 +79,46 @@ def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
         "epoch": trainer.epoch,
         "step": trainer.step,
         "within_fit": trainer.within_fit,
-        "progress": dataclasses.asdict(settled(trainer)),
+        "progress": write_fields(settled(trainer)),
         "data": trainer.data_shape,
         "rng": [trainer.rng.seed, trainer.rng.step, trainer.rng.path],
-        "lr_factor": trainer.lr_factor,
+        "lr_factor": check_number("lr_factor", trainer.lr_factor, -math.inf, open_low=True),
         "optimizer": _kind_name(trainer._slots_of) if remembered else None,
         "optimizer_step": trainer._optimizer_step,
         "callbacks": callbacks,
-        "history": dataclasses.asdict(trainer.history.copy()),
+        "history": write_fields(trainer.history.copy()),
     }
-    return tensors, metadata | {"training": json.dumps(training, default=_plain)}
+    return tensors, metadata | {"training": json.dumps(as_plain(training, "the trainer"))}
 
 
 def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     """See `Trainer.load`."""
     name = local(path)
-    tensors, metadata = Network.read(path)
+    try:
+        weights, attributes = _read(trainer, name)
+    except ModelFileError as error:
+        whole = whole_before(path)
+        if whole is None:
+            raise
+        raise ModelFileError(f"{error}; the latest whole checkpoint before it is {whole}") from None
+    trainer.network.trained_on = attributes.pop("trained_on")
+    trainer.network.trees.take(weights["params"], weights["state"])
+    vars(trainer).update(attributes)
+    trainer.last_checkpoint = name
+
+
+def _read(trainer: Trainer, name: str) -> tuple[dict[str, Tree], dict[str, Any]]:
+    tensors, metadata = Network.read(name)
     if "training" not in metadata:
         raise ModelFileError(f"{name} holds a network, but no training to go on with: Network.load reads it")
     try:
-        found = _checked(trainer, tensors, metadata)
+        return _checked(trainer, tensors, metadata)
     except BackendError:  # not the fault of the file
         raise
     except _Other as error:
         raise ConfigError(str(error)) from None
     except _DAMAGE as error:
         raise ModelFileError(f"{name} does not fit its own description: {error}") from None
-    weights, attributes = found
-    trainer.network.trained_on = attributes.pop("trained_on")
-    trainer.network.trees.take(weights["params"], weights["state"])
-    vars(trainer).update(attributes)
-    trainer.last_checkpoint = name
 
 
 def _checked(
@@ -120,23 +134,26 @@ def _checked(
             raise _Other(f"the checkpoint's network has {key} {metadata[key]}; the trainer's has {own[key]}")
     kind, slots = _slots(trainer, said["optimizer"])
     in_callbacks = {key: t for key, t in tensors.items() if key.startswith("callbacks.")}
+    tensors = _with_weights_of_pieces(tensors, kind, slots, said, net.dtype)
     like = {"params": net.params, "state": net.state} | ({} if kind is None else {"optimizer": slots})
     host = rebuild(like, {key: t for key, t in tensors.items() if key not in in_callbacks}, net.dtype)
     here = net.to_device(host)
     seed, step, path = said["rng"]
     within_fit = said["within_fit"] is True
     attributes = {
-        "epoch": _count(said["epoch"]),
-        "step": _count(said["step"]),
+        "epoch": check_count_of(said["epoch"]),
+        "step": check_count_of(said["step"]),
         "resuming": within_fit,
         "progress": _progress(said["progress"]),
-        "data_shape": None if said["data"] is None else [None if n is None else _count(n) for n in said["data"]],
-        "rng": Stream(seed, _count(step), tuple(path)),
+        "data_shape": None
+        if said["data"] is None
+        else [None if n is None else check_count_of(n) for n in said["data"]],
+        "rng": Stream(seed, check_count_of(step), tuple(path)),
         "lr_factor": _number(said["lr_factor"]),
-        "history": _history(said["history"]),
+        "history": read_fields(History, said["history"]),
         "_slots": here.pop("optimizer", ()),
         "_slots_of": kind,
-        "_optimizer_step": _count(said["optimizer_step"]),
+        "_optimizer_step": check_count_of(said["optimizer_step"]),
         # The steps draw from a stream.
         "_compiled_for": None,
         "trained_on": Network.trained_on_in(metadata),
@@ -155,6 +172,19 @@ def _slots(trainer: Trainer, name: str | None) -> tuple[object, tuple[Tree, ...]
     if name != own:
         raise _Other(f"the checkpoint's optimizer is {name}; the trainer's is {own}")
     return optimizer.kind, optimizer.slots(trainer.network.params)
+
+
+def _with_weights_of_pieces(
+    tensors: dict[str, Array], kind: object, slots: tuple[Tree, ...], said: Any, dtype: str
+) -> dict[str, Array]:
+    """The tensors of a file of before `Accumulate` kept what its pieces weigh: all of them were taken to be alike."""
+    weight, usual = (f"optimizer.{len(slots) - 1}.{i}" for i in range(2))
+    if not isinstance(kind, tuple) or kind[0] is not Accumulate or weight in tensors or not slots[-1]:
+        return tensors
+    size = (said["data"] or [None, None])[1] or 1
+    gathered = np.asarray(said["optimizer_step"] % kind[1] * size, dtype)
+    sums = {path: t * size for path, t in tensors.items() if path.startswith("optimizer.0.")}
+    return tensors | sums | {weight: gathered, usual: gathered}
 
 
 def _remembering(trainer: Trainer) -> list[tuple[Callback, dict[str, Any]]]:
@@ -185,30 +215,11 @@ def _kind_name(kind: object) -> str:
     return kind.__name__ if isinstance(kind, type) else repr(kind)
 
 
-def _plain(value: Any) -> Any:
-    """A number of another library, such as a metric's float32 in a record, as what JSON can hold."""
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    raise ConfigError(f"a value of type {type(value).__name__} cannot be saved: records and callbacks hold numbers")
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise DataError(f"{value!r} is no count")
-    return value
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise DataError(f"{value!r} is no number")
-    return float(value)
-
-
 def _progress(said: Any) -> Progress:
-    counts = {name: _count(said[name]) for name in ("batches", "skipped", "examples", "skipped_examples")}
-    progress = Progress(**counts, total=_number(said["total"]), seconds=_number(said["seconds"]))
+    progress = read_fields(Progress, said)
+    for field in dataclasses.fields(progress):
+        if field.type == "int":
+            check_count_of(getattr(progress, field.name))
     if progress.skipped > progress.batches or progress.skipped_examples > progress.examples:
         raise DataError("it has skipped more than there was")
     if progress.batches and not 0 < progress.seconds < math.inf:
@@ -216,9 +227,7 @@ def _progress(said: Any) -> Progress:
     return progress
 
 
-def _history(said: Any) -> History:
-    records = [{str(key): value for key, value in record.items()} for record in said["records"]]
-    for record in records:
-        for value in record.values():
-            _number(value)
-    return History(records, said["stopped"] is True, str(said["message"]))
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise DataError(f"{value!r} is no number")
+    return float(value)

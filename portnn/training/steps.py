@@ -20,7 +20,7 @@ from portnn.optim import Optimizer
 from portnn.random import Stream
 from portnn.regularizers import Regularizer
 
-__all__ = ["Batch", "Data", "adding_step", "augmented", "gather", "skipping_step", "training_step"]
+__all__ = ["Batch", "Data", "adding_step", "augmented", "gather", "gather_counted", "skipping_step", "training_step"]
 
 #: Examples, targets and weights (or None) on the device.
 Data: TypeAlias = tuple[Array, Array, Array | None]
@@ -36,6 +36,34 @@ def gather(batch: Batch, dtype: DType) -> Data:
     return take_rows(x, index, dtype), take(y, index, axis=0), None if weight is None else take(weight, index, axis=0)
 
 
+def gather_counted(network: Network, loss: Loss, batch: Batch) -> tuple[Array, Array, Array | None, Array | None]:
+    """`gather`, and what each example counts, by its own weight and that of its class; None if all count the same.
+
+    In the place of an example of weight 0 stands another one of the batch, which counts: its own activations may
+    overflow, and 0 times infinity is NaN in the gradient of a layer. So layers that look at a whole batch, such as
+    BatchNorm, do not see it either; they see the other one once more.
+    """
+    x, y, weight, index = batch
+    xp, dtype = array_namespace(y), network.backend.dtype(network.dtype)
+    target, weight = xp.take(y, index, axis=0), None if weight is None else xp.take(weight, index, axis=0)
+    each = loss.weights(target, weight, network.output_shape[-1], dtype)
+    if each is not None and loss.may_leave_out(weight):
+        counted = xp.where(each > 0, index, -1)
+        index = xp.where((counted < 0) & (xp.max(counted) >= 0), xp.max(counted), index)
+    return take_rows(x, index, dtype), target, weight, each
+
+
+def _left_out(loss: Loss, weight: Array | None, each: Array | None, new: Tree, old: Tree) -> Tree:
+    """``new``, or ``old`` where nothing in the batch counts; ``old`` may be 0.0 for every leaf."""
+    if each is None or not loss.may_leave_out(weight):
+        return new
+    xp = array_namespace(each)
+    there = xp.any(each > 0)
+    if isinstance(old, float):
+        return tree.map(lambda a: xp.where(there, a, old), new)
+    return tree.map(lambda a, b: xp.where(there, a, b), new, old)
+
+
 def training_step(
     network: Network,
     loss: Loss,
@@ -45,20 +73,23 @@ def training_step(
     rng: Stream,
 ) -> Callable[..., Any]:
     """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
-    layer, dtype, noise = network.layer, network.backend.dtype(network.dtype), rng.child("noise")
+    layer, noise = network.layer, rng.child("noise")
 
     def step(
         params: Tree, state: Tree, slots: tuple[Tree, ...], batch: Batch, hyper: Any
     ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
-        rows, target, weight = gather(batch, dtype)
+        rows, target, weight, each = gather_counted(network, loss, batch)
         rows = augmented(augment, rows, rng, hyper["step"])
-        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
+        prediction, new_state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
-        if regularizer is not None:
-            penalty, grads = regularizer(params, grads, _share(rows, weight))
+        grads, state = _left_out(loss, weight, each, grads, 0.0), _left_out(loss, weight, each, new_state, state)
+        total, usual = _totals(rows, each)
+        if regularizer is not None and optimizer.role != "collect":
+            penalty, grads = regularizer(params, grads, 1.0 / usual)
             value = value + penalty
-        params, slots = optimizer.update(params, grads, slots, hyper["optimizer"])
+        numbers = hyper["optimizer"] | ({} if optimizer.role == "step" else {"weight": (total, usual)})
+        params, slots = optimizer.update(params, grads, slots, numbers)
         return params, state, slots, value
 
     return step
@@ -66,16 +97,17 @@ def training_step(
 
 def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., Any]:
     """Adds the loss and the gradients of a batch to the sums so far; its first three arguments are given up."""
-    layer, dtype = network.layer, network.backend.dtype(network.dtype)
+    layer = network.layer
 
     def add(
         total: Tree, sums: tuple[Array, Array], state: Tree, params: Tree, batch: Batch, number: int
     ) -> tuple[Tree, tuple[Array, Array], Tree]:
-        rows, target, weight = gather(batch, dtype)
-        prediction, state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(number))
+        rows, target, weight, each = gather_counted(network, loss, batch)
+        prediction, new_state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(number))
         value, loss_backward = loss(prediction, target, weight)
         _, here = loss.totals(prediction, target, weight)
         _, grads = backward(loss_backward(here), input_grad=False)
+        grads, state = _left_out(loss, weight, each, grads, 0.0), _left_out(loss, weight, each, new_state, state)
         return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
 
     return add
@@ -115,10 +147,15 @@ def augmented(augment: Augment | None, rows: Array, rng: Stream, step: int) -> A
     return made
 
 
-def _share(rows: Array, weight: Array | None) -> Any:
-    """What one example of weight 1 has of a penalty that all examples of a batch share."""
-    if weight is None:
-        return 1.0 / rows.shape[0]
-    xp = array_namespace(weight)
-    total = xp.sum(weight)
-    return 1.0 / xp.where(total > 0, total, 1.0)
+def _totals(rows: Array, each: Array | None) -> tuple[Any, Any]:
+    """What the examples of a batch weigh together; and that again, or their number if it is 0.
+
+    A penalty is divided by the latter: a batch in which nothing counts has the share of one of as many examples of
+    weight 1.
+    """
+    n = float(rows.shape[0])
+    if each is None:
+        return n, n
+    xp = array_namespace(each)
+    total = xp.sum(each)
+    return total, xp.where(total > 0, total, n)

@@ -15,6 +15,7 @@ from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import (
     check_batch_size,
+    check_batch_weight,
     check_callable,
     check_count,
     check_finite,
@@ -28,7 +29,7 @@ from portnn.checks import (
     memory_named,
 )
 from portnn.data.augmentation import Augment
-from portnn.errors import ConfigError, ShapeError
+from portnn.errors import ConfigError
 from portnn.functional import take_rows
 from portnn.losses import Loss
 from portnn.nn.network import Network
@@ -39,12 +40,14 @@ from portnn.scale import kind_of_input, warn_of_other_scale
 from portnn.training import full_batch
 from portnn.training.callbacks import Callback
 from portnn.training.divergence import refuse_loss
-from portnn.training.epochs import settled, train_epoch
+from portnn.training.epochs import record_columns, settled, train_epoch
 from portnn.training.feeds import Feed, Iterated, Mapped, Piece, Resident, fits, is_on_disk
 from portnn.training.history import History
 from portnn.training.interrupts import Stopped, between_steps, while_waiting_for_data
 from portnn.training.measure import Metric, measure
+from portnn.training.order import checked_order
 from portnn.training.progress import Progress
+from portnn.training.records import tidy
 from portnn.training.resume import load_training, save_training
 from portnn.training.steps import Data, skipping_step, training_step
 
@@ -60,7 +63,7 @@ class Trainer:
     loss : Loss
     optimizer : Optimizer or FullBatch
     metrics : mapping of str to callable, optional
-        ``metric(prediction, target) -> 0-d array``, measured on validation data; see `portnn.metrics`.
+        ``metric(prediction, target) -> 0-d array``, measured on all validation data at once; see `portnn.metrics`.
     callbacks : iterable of Callback, default ()
     augment : callable, optional
         ``augment(x, rng) -> x`` changes the examples of each step of `fit` and `partial_fit` before the network sees
@@ -70,15 +73,17 @@ class Trainer:
         A penalty on the parameters, which the examples of a batch share: the loss of a batch is ``(sum w_i loss_i +
         penalty) / sum w_i``, here and in the history. See `portnn.regularizers`.
     order : callable, optional
-        ``order(n, epoch)`` gives the numbers of the n examples in the order of an epoch, counted from 0: an int host
-        array of shape (n,). Default: a random order, drawn anew for every epoch.
+        ``order(n, epoch)`` gives the numbers of the n examples in the order of an epoch, counted from 0: n integers in
+        an array of any library, or a list. A number may come more than once, as where examples are drawn with
+        replacement. Default: a random order, drawn anew for every epoch.
     rng : int, Stream or None, default None
         Source of the order of the batches, of augmentation, and of what layers draw in training; equal on every backend
         for the same seed.
     on_nonfinite : {"stop", "skip"}, default "stop"
-        What happens where the loss or an update is not finite: the run ends with DivergenceError; or such steps change
-        nothing but the numbers of steps, their loss is NaN, and the history counts them as ``skipped``. To be able
-        to skip, each step keeps a copy of what it changes.
+        What happens where the loss or an update is not finite, be it of parameters, of the layers' state or of what the
+        optimizer remembers: the run ends with DivergenceError, at the end of the epoch at the latest; or such steps
+        change nothing but the numbers of steps, their loss is NaN, and the history counts them as ``skipped``. To be
+        able to skip, each step keeps a copy of what it changes.
 
     Attributes
     ----------
@@ -144,6 +149,8 @@ class Trainer:
         check_type(self, "optimizer", Optimizer, FullBatch)
         if "loss" in self.metrics:
             raise ConfigError('no metric can be called "loss": that is the name of the loss itself')
+        for name, metric in self.metrics.items():
+            check_callable(f"metric {name!r}", metric)
         if on_nonfinite not in ("stop", "skip"):
             raise ConfigError(f'on_nonfinite must be "stop" or "skip", not {on_nonfinite!r}')
         self.on_nonfinite = on_nonfinite
@@ -158,6 +165,8 @@ class Trainer:
         self.last_checkpoint: str | None = None
         #: Examples of an epoch, and in a batch, of the call of fit under way.
         self.data_shape: list[int | None] | None = None
+        #: Of the records of that call, but for what callbacks add.
+        self.columns: tuple[str, ...] = ()
         self._stop = False
         #: Losses of steps that nobody has looked at yet, with their batches.
         self.pending: list[tuple[Array, Piece]] = []
@@ -182,8 +191,9 @@ class Trainer:
         *,
         epochs: int = 1,
         batch_size: int | None = None,
-        validation_data: tuple[Array, Array] | None = None,
+        validation_data: tuple[Array, ...] | None = None,
         sample_weight: Array | None = None,
+        drop_last: bool = False,
     ) -> History:
         """Train for some epochs more; every example once in each, in an order drawn anew.
 
@@ -202,10 +212,17 @@ class Trainer:
             Default 32. The last batch of an epoch may be smaller; a size above n means one batch. With a full-batch
             method, how many examples go through the network at once, default 1024: it bounds the memory, and the
             result is that of all examples together (but for layers that look at a whole batch, or draw numbers for it).
-        validation_data : (x, y), optional
-            Measured after every epoch.
+        validation_data : (x, y) or (x, y, sample_weight), optional
+            Measured after every epoch; see `evaluate`.
         sample_weight : array, shape (n,), optional
-            How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``.
+            How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``. An example of
+            weight 0 is not there, and no number of its own can change or end the run; a layer that looks at a whole
+            batch, such as BatchNorm, sees another example of the batch in its place. A batch in which nothing counts
+            has a loss and gradients of 0, leaves the layers' state alone, and has the share of a penalty that one of as
+            many examples of weight 1 has.
+        drop_last : bool, default False
+            Leave the last batch of an epoch out where it is smaller than ``batch_size``: other examples each time, as
+            their order is drawn anew. Not for full-batch methods.
 
         Returns
         -------
@@ -221,14 +238,15 @@ class Trainer:
         """
         whole = isinstance(self.optimizer, FullBatch)
         size = (1024 if whole else 32) if batch_size is None else batch_size
-        return self._fit(lambda: self._feed(x, y, sample_weight, size, training=True), epochs, validation_data)
+        feed_of = functools.partial(self._feed, x, y, sample_weight, size, drop_last=drop_last, training=True)
+        return self._fit(feed_of, epochs, validation_data)
 
     def fit_batches(
         self,
         batches: Iterable[Any],
         *,
         epochs: int = 1,
-        validation_data: tuple[Array, Array] | None = None,
+        validation_data: tuple[Array, ...] | None = None,
     ) -> History:
         """Train on batches that somebody else makes, such as from data that no memory holds, in the order they come.
 
@@ -237,8 +255,8 @@ class Trainer:
         batches : iterable of (x, y) or (x, y, sample_weight)
             Each epoch is one iteration over it, in a thread of its own that is a few batches ahead; so an iterator
             serves one epoch only. The arrays are as in `fit`, and are checked and copied batch by batch: the iterable
-            may fill the same ones again and again. It may wait as long as it likes: a run that ends meanwhile leaves it
-            behind, and closes it once it comes back.
+            may fill the same ones again and again. All weights of one may be 0. The iterable may wait as long as it
+            likes: a run that ends meanwhile leaves it behind, and closes it once it comes back.
         epochs, validation_data
             As in `fit`.
 
@@ -257,7 +275,7 @@ class Trainer:
         door = functools.partial(self._enter, training=True)
         return self._fit(lambda: Iterated(batches, door, self.network.backend), epochs, validation_data)
 
-    def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, Array] | None) -> History:
+    def _fit(self, feed_of: Callable[[], Feed], epochs: int, validation_data: tuple[Array, ...] | None) -> History:
         last = self.epoch + (0 if self.resuming and epochs == 0 else check_count("epochs", epochs))
         self._check_augment()
         with ExitStack() as stack:
@@ -267,15 +285,15 @@ class Trainer:
             self._thread = threading.get_ident()
             stack.enter_context(self.network.backend.context())
             interruptible = stack.enter_context(between_steps())
+            self.network.settle()
             feed = feed_of()
-            validation = (
-                None if validation_data is None else self._feed(*_pair(validation_data), None, 1024, "validation ")
-            )
+            validation = None if validation_data is None else self._feed(*_triple(validation_data), 1024, "validation ")
             feed.while_waiting = while_waiting_for_data(self, interruptible, lambda: None)
             # Batches that are still to come say what the network is trained on; until then nothing can be compared.
             uncompared = isinstance(validation, Resident) and self.network.trained_on is None
             with suppress(Stopped):
                 self._try_single_example(feed)
+            self.columns = record_columns(self, validation is not None)
             self._begin(feed, stack)
             for callback in self.callbacks:
                 stack.callback(callback.on_fit_end, self)
@@ -333,6 +351,7 @@ class Trainer:
             self.history.records.append(record)
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
+            tidy(record, f", of {type(callback).__name__}")  # before the next one writes it down
         self.pause()
 
     def pause(self) -> None:
@@ -383,6 +402,9 @@ class Trainer:
             if isinstance(self.optimizer, FullBatch):
                 raise ConfigError(f"{type(self.optimizer).__name__} needs all examples at once: call fit")
             data = self._enter(x, y, sample_weight, training=True)
+            if data[2] is not None:
+                check_sample_weight(data[2], data[0], backend)
+            self.network.settle()
             self._prepare_steps()
             with self.network.trees.exclusive():
                 (loss,) = backend.to_floats([self._run_step(data, backend.asarray(range(data[0].shape[0])))])
@@ -390,10 +412,18 @@ class Trainer:
                 refuse_loss(self, loss, self.step, (data, backend.asarray(range(data[0].shape[0])), data[0].shape[0]))
         return loss
 
-    def evaluate(self, x: Array, y: Array, *, batch_size: int = 1024) -> dict[str, float]:
-        """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``."""
+    def evaluate(
+        self, x: Array, y: Array, *, sample_weight: Array | None = None, batch_size: int = 1024
+    ) -> dict[str, float]:
+        """The loss and the metrics on some data, at inference: ``{"loss": ..., "<metric>": ...}``.
+
+        The loss is the mean over the examples by their ``sample_weight``, and by the weights of their classes where the
+        loss has such. Metrics are those of all examples together, see `portnn.metrics`. Neither depends on
+        ``batch_size``, which bounds the memory; the outputs of all examples are kept where a metric needs them.
+        """
         with self.network.backend.context():
-            return measure(self, self._feed(x, y, None, batch_size))
+            self.network.settle()
+            return measure(self, self._feed(x, y, sample_weight, batch_size))
 
     def __getstate__(self) -> dict[str, Any]:
         with self.network.trees.turn():
@@ -428,19 +458,37 @@ class Trainer:
             )
 
     def _feed(
-        self, x: Array, y: Array, weight: Array | None, size: int, prefix: str = "", training: bool = False
+        self,
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        size: int,
+        prefix: str = "",
+        drop_last: bool = False,
+        training: bool = False,
     ) -> Resident | Mapped:
         """Where the batches of some data come from: the device, or the host or disk where they do not fit."""
-        net, arrays = self.network, {f"{prefix}x": x, f"{prefix}y": y, "sample_weight": weight}
+        net, arrays = self.network, {f"{prefix}x": x, f"{prefix}y": y, f"{prefix}sample_weight": weight}
         whole = isinstance(self.optimizer, FullBatch)
+        feed: Resident | Mapped
         if whole or (not is_on_disk(x, y) and fits(net.backend, net.dtype, arrays)):
             known = net.trained_on is not None
             data = self._enter(x, y, weight, prefix, training)
+            if data[2] is not None:
+                check_sample_weight(data[2], data[0], net.backend, f"{prefix}sample_weight")
             if training and known:  # all that there is, which tells more than the first batch of an earlier run
                 net.trained_on = kind_of_input(data[0])
-            return Resident(data, check_batch_size(size, data[0].shape[0]), net.backend)
-        door = functools.partial(self._enter, prefix=prefix, training=training)
-        return Mapped(x, y, weight, size, net, door, prefix)
+            feed = Resident(data, check_batch_size(size, data[0].shape[0]), net.backend)
+        else:
+            door = functools.partial(self._enter, prefix=prefix, training=training)
+            feed = Mapped(x, y, weight, size, net, door, prefix)
+        if drop_last:
+            if whole:
+                raise ConfigError(
+                    f"{type(self.optimizer).__name__} needs all examples at once: drop_last is not for it"
+                )
+            feed.drop_last(size)
+        return feed
 
     def _enter(self, x: Array, y: Array, weight: Array | None = None, prefix: str = "", training: bool = False) -> Data:
         """Check data, and bring them to the device."""
@@ -455,8 +503,8 @@ class Trainer:
         check_finite(x, backend, x_name)
         check_target(y, kind, net.output_shape, backend, y_name)
         if weight is not None:
-            weight = enter_target(weight, backend, net.dtype, "numbers", "sample_weight")
-            check_sample_weight(weight, x, backend)
+            weight = enter_target(weight, backend, net.dtype, "numbers", f"{prefix}sample_weight")
+            check_batch_weight(weight, x, backend, f"{prefix}sample_weight")
         if training and net.trained_on is None:
             net.trained_on = kind_of_input(x)
         else:
@@ -499,6 +547,8 @@ class Trainer:
         net = self.network
         rule, step = self._steps[self._optimizer_step % len(self._steps)]
         hyper = {"step": self.step + 1, "optimizer": self._scaled(rule.hyper(self._optimizer_step + 1))}
+        if net.trees.in_other_hands():
+            net.settle()
         with memory_named(net.backend, index.shape[0]):
             trees = net.trees.own(net.backend.copy)
             params, state, self._slots, loss = step(*trees, self._slots, (*data, index), hyper)
@@ -520,13 +570,10 @@ class Trainer:
         """The numbers of n examples in the order of the current epoch: an int host array of shape (n,)."""
         if self.order is None:
             return self.rng.child("order").at(self.epoch).permutation(n)
-        order = self.order(n, self.epoch)
-        if order.shape != (n,):
-            raise ShapeError(f"Trainer's order must give one number for each of {n} examples, not shape {order.shape}")
-        return order
+        return checked_order(self.order(n, self.epoch), n)
 
 
-def _pair(data: Any) -> tuple[Any, Any]:
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ConfigError("validation_data must be a pair (x, y)")
-    return data[0], data[1]
+def _triple(data: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ConfigError("validation_data must be a pair (x, y), or (x, y, sample_weight)")
+    return data[0], data[1], data[2] if len(data) == 3 else None

@@ -22,7 +22,7 @@ from portnn.optim import schedules
 from portnn.random import Stream
 
 STARTS, STEPS = 4, 400
-HIDDEN = nn.Sequential([nn.Affine(3, nn.Normal(std=4.0), nn.Uniform(-2.0, 2.0)), nn.Tanh()])
+HIDDEN = nn.Sequential([nn.Affine(3, nn.Normal(std=4.0), nn.Uniform(low=-2.0, high=2.0)), nn.Tanh()])
 # beta2 is small, so that the large gradients of the first steps are soon forgotten.
 OPTIMIZER = optim.Adam(schedules.Cosine(0.1, steps=STEPS), beta2=0.95)
 X = np.linspace(-1.0, 1.0, 50)[:, np.newaxis]
