@@ -21,6 +21,8 @@ from portnn.errors import ConfigError, MissingDataError, PortnnError
 from portnn.storage import check_replaceable, write_atomically
 from portnn.training import Callback, Checkpoint, CSVLog, JSONLinesLog, TensorBoardLog, latest_checkpoint
 
+#: The extras of portnn that bring what is imported under other names, or with others.
+_EXTRAS = {"sklearn": "sklearn", "scipy": "sklearn", "pandas": "tables", "matplotlib": "plot"}
 REFUSED = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -58,7 +60,9 @@ def _ended(main: Callable[[], int | None]) -> int:
     except PortnnError as error:
         return _refused(str(error))
     except ModuleNotFoundError as error:
-        return _refused(f"{error.name} is needed, and not installed: pip install {error.name}")
+        name = str(error.name).partition(".")[0]
+        extra = _EXTRAS.get(name)
+        return _refused(f"{name} is needed, and not installed: pip install " + (f'".[{extra}]"' if extra else name))
     except MemoryError as error:
         return _refused(f"there is not enough memory: {error}")
     except OSError as error:
@@ -132,7 +136,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_path(self, flag: str, **options: Any) -> None:
         """An argument that takes a path, in which ``~`` is the user's home: not every shell puts it in."""
-        self.add_argument(flag, type=_checked(_name(flag), os.path.expanduser, _check_path), **options)
+        self.add_argument(flag, type=_checked(_name(flag), os.path.expanduser, _check_filled), **options)
 
 
 def _name(flag: str) -> str:
@@ -153,10 +157,10 @@ def _checked(name: str, read: Callable[[str], Any], check: Callable[[str, Any], 
     return convert
 
 
-def _check_path(name: str, path: str) -> str:
-    if not path:
-        raise ConfigError(f"{name} must be a path, not {path!r}")
-    return path
+def _check_filled(name: str, text: str) -> str:
+    if not text:  # as of a variable of the shell that is not set
+        raise ConfigError(f"{name} must not be empty")
+    return text
 
 
 def add_seed_argument(parser: Parser, of_what: str, *, bits: int = 64) -> None:
@@ -174,7 +178,11 @@ def add_device_arguments(parser: Parser) -> None:
     """``--device`` or ``--backend``: ``get_backend(args.backend or args.device)``."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--device", choices=["cpu", "gpu", "cuda"], default="cpu", help="NumPy or CuPy (default: cpu)")
-    where.add_argument("--backend", help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...")
+    where.add_argument(
+        "--backend",
+        type=_checked("backend", str, _check_filled),
+        help="any backend by name: numpy, cupy:1, torch, torch:cuda, jax, ...",
+    )
 
 
 def add_precision_argument(parser: Parser) -> None:

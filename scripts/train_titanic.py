@@ -78,7 +78,9 @@ def load(data_dir: str | None) -> tuple[DataFrame, DataFrame]:
     for path, table in zip(paths, (train, test), strict=True):
         demand(path, table, "Fare", ~(table["Fare"].to_numpy() < 0), "0 or more")
     number = test["PassengerId"].to_numpy()
-    demand(paths[1], test, "PassengerId", (number == np.floor(number)) & (abs(number) < 2**53), "a whole number")
+    whole = (number == np.floor(number)) & (number >= 0) & (number < 2**53)
+    demand(paths[1], test, "PassengerId", whole, "a whole number")
+    demand(paths[1], test, "PassengerId", ~test["PassengerId"].duplicated().to_numpy(), "another one in each row")
     survived = train["Survived"].to_numpy()
     demand(paths[0], train, "Survived", np.isin(survived, [0, 1]), "0 or 1")
     if min((survived == 0).sum(), (survived == 1).sum()) < 5:

@@ -84,6 +84,8 @@ def test_arguments(program, refused, name):
         assert "seed must be an int in 0 .. 2**" in refused(name, "--seed", "-1")
         assert "seed must be an int in 0 .. 2**" in refused(name, "--seed", str(2**64))
     for flag in sorted(known & OF_DEVICES):
+        if flag == "backend":
+            assert "backend must not be empty" in refused(name, "--backend", "")
         if flag == "device" and "backend" in known:  # of two
             assert "invalid choice: 'abacus'" in refused(name, "--device", "abacus")
         elif flag == "devices":
@@ -102,7 +104,7 @@ def test_what_cannot_be_written(program, refused, tmp_path, name):
     known = flags(program, name)
     (tmp_path / "file").touch()
     for flag in sorted(known & (WRITTEN | FOLDERS)):
-        assert "must be a path, not ''" in refused(name, f"--{flag}", "")
+        assert "must not be empty" in refused(name, f"--{flag}", "")
         assert "cannot be written" in refused(name, f"--{flag}", tmp_path / "file" / "below") or flag in WRITTEN
         assert "File name too long" in refused(name, f"--{flag}", tmp_path / ("x" * 300))
     for flag in sorted(known & WRITTEN):
@@ -133,6 +135,12 @@ def test_tables_that_are_not_there(refused, tmp_path, name):
 def test_images_that_are_not_there(refused, tmp_path, name, arguments):
     for folder in ("nowhere", tmp_path):
         assert "no MNIST in" in refused(name, *arguments, "--data-dir", folder)
+
+
+def test_a_library_that_is_not_there(program, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    expected = 'error: sklearn is needed, and not installed: pip install ".[sklearn]"\n'
+    assert program("train_iris.py") == (2, "", expected)
 
 
 def test_a_folder_in_the_place_of_a_model(program, tmp_path):

@@ -183,6 +183,11 @@ def test_what_is_submitted_is_in_the_format_of_kaggle(tmp_path):
         (("^7,[01],", "7,2,"), ("", ""), "train.csv: row 8 has 2 in column Survived, which must be 0 or 1"),
         ((r"^(\d+),[01],", r"\1,0,"), ("", ""), "must have five zeros and five ones or more"),
         (("", ""), ("^125,", ","), "test.csv: row 6 has no value in column PassengerId, which must be a whole number"),
+        (
+            ("", ""),
+            ("^125,", "124,"),
+            "test.csv: row 6 has 124 in column PassengerId, which must be another one in each",
+        ),
         (("", ""), ("^125,", "6.5,"), "test.csv: row 6 has 6.5 in column PassengerId, which must be a whole number"),
         (("", ""), (r"T125,[^,]*", "T125,-2"), "test.csv: row 6 has -2 in column Fare, which must be 0 or more"),
         (("", ""), (r"T125,[^,]*", 'T125,"7,25"'), "test.csv: row 6 has '7,25' in the place of a number"),

@@ -1,6 +1,7 @@
 """The walls of the house: who may import whom, and what ``import portnn`` may load."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,20 @@ def test_python_m_portnn():
     assert done.stdout.startswith("portnn ")
     for name in ("numpy", "cupy", "torch", "jax", "strict", "BLAS"):
         assert f"\n{name}" in done.stdout
+
+
+def test_python_m_portnn_and_what_it_does_not_take():
+    def asked(*arguments, **options):
+        command = [sys.executable, "-m", "portnn", *arguments]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+        return done.returncode, done.stdout, done.stderr
+
+    code, output, errors = asked("--help", stdout=subprocess.PIPE)
+    assert (code, errors) == (0, "")
+    assert "which backends can be used here" in output
+    expected = "error: python -m portnn takes no arguments, and was given --devices\n"
+    assert asked("--devices", stdout=subprocess.PIPE) == (2, "", expected)
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            expected = "error: standard output cannot be written: No space left on device\n"
+            assert asked(stdout=full) == (2, None, expected)
