@@ -22,6 +22,7 @@ ARRAY_ROOMS = (
     "tree.py",
     "kernels.py",
     "checks.py",
+    "scale.py",
     "gradcheck.py",
     "numerical.py",
 )
