@@ -10,7 +10,7 @@ from sklearn.preprocessing import scale
 
 import portnn
 from portnn import MLPClassifier, MLPRegressor, get_backend
-from portnn.errors import ConfigError
+from portnn.errors import ConfigError, DataError, ShapeError
 
 BOTH = pytest.mark.parametrize("module", [neural_network, portnn], ids=["scikit-learn", "portnn"])
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -192,3 +192,15 @@ def test_a_warm_start_with_samples_of_another_kind_says_so():
     strict = get_backend("strict")
     with pytest.warns(UserWarning, match="X lives on device strict:device1, .* goes on on numpy:cpu"):
         model.fit(strict.asarray(IRIS), SPECIES)
+
+
+@quiet
+def test_samples_of_other_libraries_that_are_no_matrix_are_named():
+    torch = pytest.importorskip("torch")
+    x = torch.asarray(IRIS)
+    model = MLPClassifier(**SMALL).fit(x, SPECIES)
+    for act in (model.fit, model.partial_fit, lambda x, y: model.predict(x)):
+        with pytest.raises(DataError, match=r"X is a sparse matrix, torch's Tensor, .*: write X\.to_dense\(\)"):
+            act(x.to_sparse(), SPECIES)
+    with pytest.raises(ShapeError, match=r"Expected 2D array, .* for a single sample, write X\[None\]"):
+        model.predict(x[0])
