@@ -489,10 +489,12 @@ def _read(x: Any, entry: type[Backend] | None, what: str) -> Any:
     """``x`` in NumPy, of whatever dtype."""
     if entry is not None:
         return _numpy().asarray(entry.from_array(x).to_numpy(x))
-    if isinstance(x, list | tuple) and x and backend_class_of(type(x[0])) is not None:
+    np = _numpy()
+    first = x[0] if isinstance(x, list | tuple) and x else None
+    if not isinstance(first, np.ndarray | np.generic) and backend_class_of(type(first)) is not None:
         # NumPy would take arrays of other libraries apart, number by number, and cannot where they are on a GPU.
-        return _numpy().stack([as_host(one, what) for one in x])
-    return _numpy().asarray(x)
+        return np.stack([as_host(one, what) for one in x])
+    return np.asarray(x)
 
 
 @functools.cache

@@ -37,10 +37,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     Everything of `sklearn.neural_network.MLPClassifier` 1.9 is here: parameters, defaults, fitted attributes, messages
     and warnings; with the same ``random_state`` also its draws, so that training takes the same course, to rounding.
-    What rounding does grows with the course: in L-BFGS on data that are not scaled, a last digit is a percent after a
-    hundred iterations, in scikit-learn against itself as well. Samples may be arrays of any library that portnn knows:
-    predictions, ``coefs_`` and the like are of the library and on the device of ``X``. Sparse matrices are made dense.
-    uint8 are numbers like all others, and not pixels, as to a `Network`.
+    What rounding does grows with the course: with L-BFGS, and with large steps on data that are not scaled, a last
+    digit may be a percent after some tens of epochs, in scikit-learn against itself as well. Samples may be arrays of
+    any library that portnn knows: predictions, ``coefs_`` and the like are of the library and on the device of ``X``.
+    Sparse matrices are made dense. uint8 are numbers like all others, and not pixels, as to a `Network`.
 
     Parameters
     ----------

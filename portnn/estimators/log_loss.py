@@ -19,11 +19,10 @@ __all__ = ["ClippedSigmoidCrossEntropy", "ClippedSoftmaxCrossEntropy"]
 
 
 def _clipped_softmax(logits: Array, target: Array, label_smoothing: float = 0.0) -> tuple[Array, Backward]:
-    xp = array_namespace(logits)
-    eps = float(xp.finfo(logits.dtype).eps)
+    eps = float(array_namespace(logits).finfo(logits.dtype).eps)
     values, backward = functional.softmax_cross_entropy(logits, target, label_smoothing)
     # The target is one class, and the logarithm of its probability kept in [eps, 1 - eps] is this.
-    return xp.clip(values, -math.log1p(-eps), -math.log(eps)), backward
+    return _kept(values, -math.log1p(-eps), -math.log(eps)), backward
 
 
 def _clipped_sigmoid(logits: Array, target: Array) -> tuple[Array, Backward]:
@@ -31,13 +30,19 @@ def _clipped_sigmoid(logits: Array, target: Array) -> tuple[Array, Backward]:
     eps = float(xp.finfo(logits.dtype).eps)
     probability, _ = functional.sigmoid(logits)
     # By 1 - p, rounded as it is: for large logits scikit-learn's loss is one of few values, and so is this.
-    kept = xp.clip(probability, eps, 1.0 - eps)
+    kept = _kept(probability, eps, 1.0 - eps)
     values = -xp.sum(target * xp.log(kept) + (1.0 - target) * xp.log(1.0 - kept), axis=1)
 
     def backward(dvalues: Array) -> Array:
         return (probability - target) * dvalues[:, None]
 
     return values, backward
+
+
+def _kept(values: Array, low: float, high: float) -> Array:
+    """Values in [low, high]; NaN stays NaN. As ``clip`` of array_api_compat, which takes ten times as long."""
+    xp = array_namespace(values)
+    return xp.minimum(xp.maximum(values, low), high)
 
 
 @dataclass(frozen=True)
