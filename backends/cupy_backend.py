@@ -19,6 +19,7 @@ from portnn.kernels import Kernel
 from portnn.random import Stream
 
 from .cupy_random import philox_uniform
+from .forks import refuse_in_fork
 from .tf32 import lack_of_tf32
 
 # cudaError_t, in CUDA's driver_types.h
@@ -116,6 +117,7 @@ class CupyBackend(Backend):
         return lack_of_tf32(int(self._device.compute_capability) / 10)
 
     def context(self) -> AbstractContextManager[Any]:
+        refuse_in_fork("CuPy")
         # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.
         device = self._cupy.cuda.Device(self._device.id)
         return device if self.precision == "float32" else self._in_tf32(device)

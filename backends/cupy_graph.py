@@ -41,6 +41,9 @@ _log = logging.getLogger(__name__)
 _MOST_GRAPHS = 8
 _MOST_MOVES = 16
 
+#: So many launches between two moves make up for the graph that is given up: such moves are not counted.
+_WORTH = 32
+
 #: Bytes between two numbers in device memory.
 _SLOT = 8
 
@@ -68,7 +71,7 @@ class CapturedStep:
         self._step, self._tf32 = step, tf32
         self.reason: str | None = None
         self._recordings: dict[Any, _Recording] = {}
-        self._moves, self._said = 0, False
+        self._moves, self._launches, self._said = 0, 0, False
         self._recorder: _Recorder | None = None
 
     @property
@@ -95,7 +98,8 @@ class CapturedStep:
             recording = self._recordings[key] = _Recording(len(_leaves_of(args[:3])))
         elif recording.moved(leaves):
             recording.forget()
-            self._moves += 1
+            self._moves = 0 if self._launches >= _WORTH else self._moves + 1
+            self._launches = 0
             if self._moves == _MOST_MOVES:
                 raise BackendError("its arrays are replaced again and again")
         if self._recorder is None:
@@ -106,6 +110,7 @@ class CapturedStep:
             return more
         if recording.graph is None:
             self._recorder.record(self._step, args, leaves, recording)
+        self._launches += 1
         return recording.launch(leaves)
 
     def _say_too_many(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,10 +13,8 @@ from portnn.errors import BackendError
 from portnn.kernels import Kernel
 from portnn.reading import widened
 
+from .forks import refuse_in_fork
 from .tf32 import lack_of_tf32
-
-#: The processes in which JAX has computed: this one, and those that it was forked from. Its threads are not forked.
-_begun: set[int] = set()
 
 
 class JaxBackend(Backend):
@@ -121,12 +118,7 @@ class JaxBackend(Backend):
         return lack_of_tf32(float(getattr(self._device, "compute_capability", "0")))
 
     def context(self) -> AbstractContextManager[Any]:
-        _begun.add(os.getpid())
-        if len(_begun) > 1:
-            raise BackendError(
-                "JAX has computed in the process that this one was forked from, and cannot go on in a fork: start the "
-                'process afresh (multiprocessing.get_context("spawn"))'
-            )
+        refuse_in_fork("JAX")
         # Left to itself, JAX takes TF32 where there is any.
         if self._device.platform != "gpu":
             return nullcontext()

@@ -17,7 +17,7 @@ import portnn.backend
 from portnn import Network, Trainer, losses, nn, optim, tree
 from portnn.errors import DivergenceError
 from portnn.optim import schedules
-from portnn.training import EarlyStopping
+from portnn.training import Callback, EarlyStopping
 
 X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(np.uint8)
 Y = np.random.default_rng(1).integers(0, 3, 50)
@@ -309,6 +309,24 @@ def test_arrays_that_are_replaced_again_and_again(caplog):
 
     captured = both(run)
     assert steps_of(captured)[0].reason == "BackendError: its arrays are replaced again and again"
+
+
+@pytest.mark.slow
+def test_arrays_that_are_replaced_now_and_then(monkeypatch):
+    """As where a callback reads the parameters after each epoch, and may keep them."""
+    monkeypatch.setattr(cupy_graph, "_MOST_MOVES", 3)
+    x, y = np.concatenate([X] * 12), np.concatenate([Y] * 12)
+
+    class Reads(Callback):
+        def on_epoch_end(self, trainer, record):
+            assert trainer.network.params
+
+    def run(trainer):
+        trainer.callbacks = (Reads(),)
+        trainer.fit(x, y, epochs=5, batch_size=16)
+
+    captured = both(run)
+    assert steps_of(captured)[0].reason is None
 
 
 def test_more_shapes_than_graphs(caplog):

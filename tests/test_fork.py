@@ -193,6 +193,20 @@ def test_jax_says_that_it_cannot_go_on_in_a_fork():
     assert "BackendError('JAX has computed in the process that this one was forked from" in told["child"]
 
 
+def test_a_library_that_does_not_survive_a_fork():
+    told = run("""
+        from portnn_backends.forks import refuse_in_fork
+        for _ in range(2):
+            refuse_in_fork("one")
+        told["child"] = in_child(lambda: refuse_in_fork("one"))
+        told["another library"] = in_child(lambda: refuse_in_fork("two"))
+        told["child of its child"] = in_child(lambda: in_child(lambda: refuse_in_fork("one")))
+    """)
+    assert "BackendError('one has computed in the process that this one was forked from" in told["child"]
+    assert told["another library"] is None
+    assert "BackendError('one has computed" in told["child of its child"]
+
+
 @pytest.mark.slow
 def test_a_child_that_another_thread_forks_within_a_step_has_whole_networks():
     told = run("""

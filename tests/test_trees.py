@@ -336,9 +336,9 @@ def test_another_thread_gets_whole_networks(name, way, tmp_path):
         net = Network(WIDE, 48, rng=0, device=backend)
         every = EveryStep()
         every.due(trainer_of(net))
-        found = while_training(trainer_of(net, every), lambda: WAYS[way](net, tmp_path / "net"))
+        found = while_training(trainer_of(net, every), lambda: WAYS[way](net, tmp_path / "net"), wanted=20)
         taken = {digest(other.backend, (other.params, other.state)) for other in found}
-        assert len(taken) > 2, "always the same moment"
+        assert len(taken) > 1, "always the same moment"
         assert taken <= every.seen
 
 
@@ -405,6 +405,47 @@ def test_what_another_thread_pickles_of_a_run_is_of_one_step():
             assert digest(other.network.backend, (other.network.params, other._slots)) == expected[other.step]
             assert other.step == 50 * len(other.history) + other.progress.batches
     assert seen
+
+
+def test_an_estimator_that_is_copied_within_its_fit_predicts_as_its_network_does_then():
+    taken = []
+
+    class Takes(Callback):
+        def on_epoch_end(self, trainer, record):
+            taken.append((copy.deepcopy(estimator), trainer.network.predict(X.astype(np.float64))))
+
+    estimator = MLPClassifier((8,), batch_norm=True, max_iter=3, callbacks=[Takes()], random_state=0)
+    with pytest.warns(Warning, match="converge"):
+        estimator.fit(X.astype(np.float64), Y)
+    for other, outputs in taken:
+        np.testing.assert_array_equal(other._outputs(X.astype(np.float64), "predict"), outputs)
+
+
+@pytest.mark.parametrize("copying", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_another_thread_copies_an_estimator_while_it_is_fitted(copying):
+    first = MLPClassifier((64,), early_stopping=True, max_iter=60, n_iter_no_change=300, random_state=0)
+    found, over = [], threading.Event()
+
+    def work():
+        while not hasattr(first, "_trainer"):
+            over.wait(0.001)
+        while not over.is_set():
+            found.append(copying(first))
+
+    thread = threading.Thread(target=work)
+    with threads_take_turns_often():
+        thread.start()
+        with pytest.warns(Warning, match="converge"):
+            first.fit(X_WIDE, Y_WIDE)
+        over.set()
+        thread.join()
+    assert found
+    for other in found[:: max(1, len(found) // 5)]:
+        assert np.isfinite(other.predict_proba(X_WIDE)).all()
+        done = len(other._trainer.history)
+        other.set_params(early_stopping=False).partial_fit(X_WIDE, Y_WIDE)
+        assert other.history_ is other._trainer.history
+        assert len(other.history_) >= done
 
 
 @pytest.mark.parametrize("when", ["on_epoch_end", "on_losses", "on_pause", "on_fit_begin", "on_fit_end"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -206,7 +207,17 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
         with trainer.network.backend.context():
             self._train(X, targets, weights, by_class, incremental)
         self._publish(home)
+        self.history_: History = trainer.history
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())  # a copy: attributes may be added while it is copied or pickled
+        trainer = state.get("_trainer")
+        if trainer is not None and trainer.within_fit:  # by a callback, or another thread: as the network is then
+            state["_trainer"] = trainer = copy.copy(trainer)
+            state["coefs_"], state["intercepts_"] = _shown(trainer.network, home_of(state["coefs_"][0]))
+            state["history_"] = trainer.history
+        return state
 
     def _hidden_sizes(self) -> list[int]:
         given = self.hidden_layer_sizes
@@ -265,7 +276,7 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
         self._built = self._settings(sizes)
         self._optimizer: LearningRate | None = self._new_learning_rate()
         self._trainer = Trainer(network, loss, make_optimizer(self), rng=seed)
-        self.history_: History = self._trainer.history
+        self.history_ = self._trainer.history
 
     def _settings(self, sizes: list[int]) -> dict[str, Any]:
         """The parameters that a network is built by."""
@@ -301,15 +312,7 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
 
     def _publish(self, home: Backend) -> None:
         """Show weights and biases as arrays of the library and the device of X."""
-        network = self._trainer.network
-        backend = network.backend
-
-        def shown(a: Array) -> Array:
-            return a if home == backend else home.asarray(np.array(backend.to_numpy(a)))
-
-        places = affine_places(network.layer)
-        self.coefs_ = [shown(network.params[i]["w"]) for i in places]
-        self.intercepts_ = [shown(network.params[i]["b"]) for i in places]
+        self.coefs_, self.intercepts_ = _shown(self._trainer.network, home)
 
     def _train(self, X: Array, targets: Any, weights: Any, by_class: Any, incremental: bool) -> None:
         """Train with two weights for each sample, or None: the user's, and by class, which no score sees."""
@@ -404,7 +407,7 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
             backend.asarray(x, dtype),
             backend.asarray(targets_here, None if targets_here.dtype.kind in "iu" else dtype),
             None if weights is None else backend.asarray(weights, dtype),
-            lambda outputs, sample_weight: self._score_outputs(targets, outputs, sample_weight),
+            functools.partial(self._score_outputs, targets),  # no lambda: it can be pickled while the fit goes on
         )
 
     def _refuse_bad_parameters(self, error: DivergenceError) -> None:
@@ -459,6 +462,17 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
 def _entries(value: Any) -> Any:
     """A parameter that may be a sequence, so that equal ones compare equal."""
     return list(value) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _shown(network: Network, home: Backend) -> tuple[list[Array], list[Array]]:
+    """Weights and biases of all layers on another backend."""
+    params, backend = network.params, network.backend
+
+    def shown(a: Array) -> Array:
+        return a if home == backend else home.asarray(np.array(backend.to_numpy(a)))
+
+    places = affine_places(network.layer)
+    return [shown(params[i]["w"]) for i in places], [shown(params[i]["b"]) for i in places]
 
 
 def _take(x: Array, numbers: Any, backend: Backend) -> Array:

@@ -102,7 +102,8 @@ class Network:
 
     @params.setter
     def params(self, params: Tree) -> None:
-        self.trees.take(params, self.state)
+        with self.trees.turn():  # the state is that of now
+            self.trees.take(params, self.state)
 
     @property
     def state(self) -> Tree:
@@ -110,7 +111,8 @@ class Network:
 
     @state.setter
     def state(self, state: Tree) -> None:
-        self.trees.take(self.params, state)
+        with self.trees.turn():
+            self.trees.take(self.params, state)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"trees": self.trees.give()}

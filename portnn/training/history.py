@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["History"]
 
@@ -50,6 +51,6 @@ class History:
     def __len__(self) -> int:
         return len(self.records)
 
-    def copy(self) -> History:
-        """One whose records are its own."""
-        return replace(self, records=[dict(record) for record in self.records])
+    def __getstate__(self) -> dict[str, Any]:
+        # For copies and pickles that are made while another thread goes on to fill the latest record.
+        return vars(self) | {"records": [dict(record) for record in self.records]}

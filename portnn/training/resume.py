@@ -6,6 +6,7 @@ under ``callbacks.<number>.``, and all that is no array as JSON in the metadata,
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -86,7 +87,7 @@ def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
         "optimizer": _kind_name(trainer._slots_of) if remembered else None,
         "optimizer_step": trainer._optimizer_step,
         "callbacks": callbacks,
-        "history": write_fields(trainer.history.copy()),
+        "history": write_fields(copy.copy(trainer.history)),
     }
     return tensors, metadata | {"training": json.dumps(as_plain(training, "the trainer"))}
 

@@ -431,7 +431,7 @@ class Trainer:
             state = vars(self) | {"_steps": [], "_compiled_for": None, "pending": [], "_thread": None}
             state |= {"progress": settled(self), "_slots": tree.map(self.network.backend.copy, self._slots)}
             if self._thread not in (None, threading.get_ident()):  # the run goes on while the rest is pickled
-                state |= {"network": copy.copy(self.network), "history": self.history.copy()}
+                state |= {"network": copy.copy(self.network), "history": copy.copy(self.history)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
