@@ -166,6 +166,8 @@ class Trainer:
         #: The trees that our own steps made, and that they may therefore overwrite.
         self._own_params: Tree = None
         self._own_state: Tree = None
+        #: What an example weighs that counts, on average.
+        self._usual_weight = 1.0
         #: How many steps the slots have seen.
         self._optimizer_step = 0
         self._slots: tuple[Tree, ...] = ()
@@ -206,8 +208,8 @@ class Trainer:
             How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``. An example of
             weight 0 is not there, and no number of its own can change or end the run; a layer that looks at a whole
             batch, such as BatchNorm, sees another example of the batch in its place. A batch in which nothing counts
-            has a loss and gradients of 0, leaves the layers' state alone, and has the share of a penalty that one of as
-            many examples of weight 1 has.
+            has a loss and gradients of 0, leaves the layers' state alone, and has the share of a penalty that a batch
+            of as many examples has whose weight is the mean of those that count (`fit_batches` cannot know it: 1).
         drop_last : bool, default False
             Leave the last batch of an epoch out where it is smaller than ``batch_size``: other examples each time, as
             their order is drawn anew. Not for full-batch methods.
@@ -269,6 +271,7 @@ class Trainer:
             stack.enter_context(self.network.backend.context())
             interruptible = stack.enter_context(between_steps())
             feed = feed_of()
+            self._usual_weight = feed.usual_weight
             validation = None if validation_data is None else self._feed(*_triple(validation_data), 1024, "validation ")
             self._try_single_example(feed)
             self.columns = record_columns(self, validation is not None)
@@ -322,6 +325,7 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
             tidy(record, f", of {type(callback).__name__}")  # before the next one writes it down
+        self.network.settle()  # a callback may have put other parameters there
         self.pause()
 
     def pause(self) -> None:
@@ -495,6 +499,8 @@ class Trainer:
         net = self.network
         rule, step = self._steps[self._optimizer_step % len(self._steps)]
         hyper = {"step": self.step + 1, "optimizer": self._scaled(rule.hyper(self._optimizer_step + 1))}
+        if data[2] is not None:
+            hyper["usual_weight"] = self._usual_weight
         with memory_named(net.backend, index.shape[0]):
             net.params, net.state, self._slots, loss = step(net.params, net.state, self._slots, (*data, index), hyper)
         self._own_params, self._own_state = net.params, net.state
