@@ -7,6 +7,7 @@ import pytest
 
 from portnn import Network, Trainer, losses, nn, optim, tree
 from portnn.errors import DataError, PortnnError, ShapeError
+from portnn.training import Callback, Checkpoint, EarlyStopping, latest_checkpoint
 
 X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 Y = np.arange(20) % 3
@@ -171,3 +172,27 @@ def test_a_layer_that_is_replaced_has_its_own_shapes():
     net.params = make().params
     with pytest.raises(PortnnError):
         net.settle()
+
+
+class Puts(Callback):
+    """Puts parameters of another dtype, or of another shape, into the network after each epoch."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def on_epoch_end(self, trainer, record):
+        put(trainer.network, self.change)
+
+
+def test_a_callback_that_puts_parameters_there(tmp_path):
+    watches = [EarlyStopping("loss", patience=9), Checkpoint(tmp_path, epochs=1)]
+    net = make()
+    callbacks = [Puts(lambda a: a.astype(np.float64)), *watches]
+    run = Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), callbacks=callbacks, rng=0)
+    run.fit(X, Y, epochs=2)
+    again = Trainer(make(), losses.SoftmaxCrossEntropy(), optim.Adam(), callbacks=[EarlyStopping("loss")], rng=0)
+    again.load(latest_checkpoint(tmp_path))
+    assert again.epoch == 2
+    run.callbacks = (Puts(lambda a: a[:1]),)
+    with pytest.raises(ShapeError, match=r"params\.0\.b has shape \(1,\); the architecture needs \(5,\)"):
+        run.fit(X, Y, epochs=2)

@@ -119,3 +119,15 @@ def test_tensorboard_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ConfigError, match=r"needs tensorboardX: pip install tensorboardX"):
         TensorBoardLog(tmp_path)
+
+
+def test_tensorboard_on_a_full_disk_ends_no_run(monkeypatch, tmp_path):
+    pytest.importorskip("tensorboardX")
+    log = TensorBoardLog(tmp_path / "board")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log, "_make", full)
+    with pytest.warns(RuntimeWarning, match="cannot be written to: No space left on device: epoch 1 is not in the log"):
+        assert fit(make(callbacks=[log]), until=1).epoch == 1

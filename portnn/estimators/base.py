@@ -210,15 +210,6 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
         self.history_: History = trainer.history
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())  # a copy: attributes may be added while it is copied or pickled
-        trainer = state.get("_trainer")
-        if trainer is not None and trainer.within_fit:  # by a callback, or another thread: as the network is then
-            state["_trainer"] = trainer = copy.copy(trainer)
-            state["coefs_"], state["intercepts_"] = _shown(trainer.network, home_of(state["coefs_"][0]))
-            state["history_"] = trainer.history
-        return state
-
     def _hidden_sizes(self) -> list[int]:
         given = self.hidden_layer_sizes
         sizes = list(given) if hasattr(given, "__iter__") else [given]
@@ -443,11 +434,17 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
         return self.solver if self.optimizer is None else type(self.optimizer).__name__
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        if state.get("_optimizer") is None and "_trainer" in state:
+        state = dict(super().__getstate__())  # a copy: attributes may be added while it is copied or pickled
+        trainer = state.get("_trainer")
+        if trainer is not None and trainer.within_fit:  # by a callback, or another thread: as the network is then
+            state["_trainer"] = trainer = copy.copy(trainer)
+            state["coefs_"], state["intercepts_"] = _shown(trainer.network, home_of(state["coefs_"][0]))
+            state["history_"] = trainer.history
+        if trainer is not None and state.get("_optimizer") is None:
             # Somebody has dropped it to make a file smaller: without what it remembers. Predictions need `coefs_` only,
             # and what normalises.
-            state["_best"], trainer = None, state.pop("_trainer")
+            state["_best"] = None
+            del state["_trainer"]
             if self.batch_norm:
                 state["_trainer"] = Trainer(trainer.network, trainer.loss, trainer.optimizer, rng=trainer.rng)
         return state

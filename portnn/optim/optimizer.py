@@ -66,7 +66,8 @@ class Optimizer(ABC):
         """What becomes of the gradients of a batch: a step, or a part of one, which the last of several closes.
 
         Those that take part in a step get, as ``hyper["weight"]``, what the examples of the batch weigh together, and
-        that again or their number if it is 0. A penalty of the loss is in the gradients that close a step alone.
+        that again, or what as many weigh usually if it is 0. A penalty of the loss is in the gradients that close a
+        step alone.
         """
         return "step"
 

@@ -194,6 +194,7 @@ class EarlyStopping(_Watch):
     def _better(self, trainer: Trainer) -> None:
         if self.restore_best:
             net = trainer.network
+            net.settle()  # a callback before us may have put other parameters there, and a checkpoint holds these
             with net.trees.reading() as (params, state):
                 self._kept = tree.map(net.backend.copy, {"params": params, "state": state})
 
@@ -219,7 +220,8 @@ class ReduceOnPlateau(_Watch):
     factor : float, default 0.1
         What the rate is multiplied by, in (0, 1).
     patience : int, default 5
-        After how many epochs in a row without a better value (torch counts one less). Then the count starts anew.
+        After how many epochs in a row without a better value (torch counts one less). Then the count starts anew. The
+        first epoch counts as the best so far, also where its value is NaN or infinite.
     min_delta : float, default 0.0
         What counts as better: by more than this, >= 0.
     larger_is_better : bool, default False

@@ -55,6 +55,11 @@ class Feed(ABC):
     backlog: int
     while_waiting: Callable[[], object] = staticmethod(lambda: None)
 
+    @property
+    def usual_weight(self) -> float:
+        """The mean weight of the examples that count; 1 where nobody knows it before the end."""
+        return 1.0
+
     @abstractmethod
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         """The batches of an epoch after the first ``skip``; to be closed by the caller."""
@@ -87,6 +92,10 @@ class Resident(Feed):
         self.data, self._backend = data, backend
         self.examples: int = data[0].shape[0]
         self.size: int = size
+
+    @property
+    def usual_weight(self) -> float:
+        return _usual(self.data[2], self._backend)
 
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         for index in _indices(self.data[0].shape[0], self.size, order, skip, self.steps):
@@ -140,16 +149,19 @@ class Mapped(_Fetched):
         self._x, self._y = _host_rows(x, x_name), _host_rows(y, y_name)
         check_rows(self._x, network.input_shape, x_name)
         check_lengths(self._x, self._y, x_name, y_name)
-        self._weight = None
+        self._weight, self._usual_weight = None, 1.0
         if weight is not None:
             name = f"{prefix}sample_weight"
             host = as_host(weight, name)
-            check_sample_weight(
-                enter_target(host, self._backend, network.dtype, "numbers"), self._x, self._backend, name
-            )
-            self._weight = host
+            entered = enter_target(host, self._backend, network.dtype, "numbers")
+            check_sample_weight(entered, self._x, self._backend, name)
+            self._weight, self._usual_weight = host, _usual(entered, self._backend)
         self.examples: int = self._x.shape[0]
         self.size: int = check_batch_size(size, self.examples)
+
+    @property
+    def usual_weight(self) -> float:
+        return self._usual_weight
 
     def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         for index in _indices(self._x.shape[0], self.size, order, skip, self.steps):
@@ -219,6 +231,13 @@ def is_on_disk(*arrays: Any) -> bool:
 def _host_rows(a: Any, what: str) -> Any:
     """An array whose rows can be taken on the host; a memory map stays one."""
     return a if isinstance(a, np.memmap) else as_host(a, what)
+
+
+def _usual(weight: Array | None, backend: Backend) -> float:
+    if weight is None:
+        return 1.0
+    host = backend.to_numpy(weight)
+    return float(host[host > 0].mean(dtype=np.float64))
 
 
 def _indices(n: int, size: int, order: Order | None, skip: int, steps: int | None) -> Iterator[Any]:

@@ -196,13 +196,21 @@ class TensorBoardLog(Callback):
         self._writer: Any = None
 
     def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        if self._writer is None:
-            # In a resumed run, points after the checkpoint are drawn once more: the older ones are to go.
-            self._writer = self._make(self.folder, purge_step=trainer.epoch)
-        for name, value in record.items():
-            if name != "epoch":
-                self._writer.add_scalar(name, value, trainer.epoch)
-        self._writer.flush()
+        try:
+            if self._writer is None:
+                # In a resumed run, points after the checkpoint are drawn once more: the older ones are to go.
+                self._writer = self._make(self.folder, purge_step=trainer.epoch)
+            for name, value in _tidied(dict(record)).items():
+                if name != "epoch":
+                    self._writer.add_scalar(name, value, trainer.epoch)
+            self._writer.flush()
+        except OSError as error:
+            warnings.warn(
+                f"{self.folder} cannot be written to: {error.strerror or error}: epoch {trainer.epoch} is not in the "
+                "log",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def on_fit_end(self, trainer: Trainer) -> None:
         if self._writer is not None:

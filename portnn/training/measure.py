@@ -83,7 +83,7 @@ def _result(metric: Sums, sums: list[float]) -> float:
 
 
 def _all_numbers(backend: Backend, name: str, values: Any) -> tuple[Array, ...]:
-    if not isinstance(values, tuple):
+    if not isinstance(values, tuple | list):
         raise DataError(f"metric {name!r}: its sums must be a tuple of numbers, not {_described(values)}")
     return tuple(v if backend.owns(v) and v.ndim == 0 else backend.asarray(_number(backend, name, v)) for v in values)
 

@@ -46,7 +46,7 @@ def gather_counted(network: Network, loss: Loss, batch: Batch) -> tuple[Array, A
     x, y, weight, index = batch
     xp, dtype = array_namespace(y), network.backend.dtype(network.dtype)
     target, weight = xp.take(y, index, axis=0), None if weight is None else xp.take(weight, index, axis=0)
-    each = loss.weights(target, weight, network.output_shape[-1], dtype)
+    each = loss.weights(target, weight, (network.output_shape or (1,))[-1], dtype)
     if each is not None and loss.may_leave_out(weight):
         counted = xp.where(each > 0, index, -1)
         index = xp.where((counted < 0) & (xp.max(counted) >= 0), xp.max(counted), index)
@@ -84,7 +84,7 @@ def training_step(
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
         grads, state = _left_out(loss, weight, each, grads, 0.0), _left_out(loss, weight, each, new_state, state)
-        total, usual = _totals(rows, each)
+        total, usual = _totals(rows, each, hyper.get("usual_weight", 1.0))
         if regularizer is not None and optimizer.role != "collect":
             penalty, grads = regularizer(params, grads, 1.0 / usual)
             value = value + penalty
@@ -147,15 +147,14 @@ def augmented(augment: Augment | None, rows: Array, rng: Stream, step: int) -> A
     return made
 
 
-def _totals(rows: Array, each: Array | None) -> tuple[Any, Any]:
-    """What the examples of a batch weigh together; and that again, or their number if it is 0.
+def _totals(rows: Array, each: Array | None, usual_weight: Any) -> tuple[Any, Any]:
+    """What the examples of a batch weigh together; and that again, or what as many weigh usually if it is 0.
 
-    A penalty is divided by the latter: a batch in which nothing counts has the share of one of as many examples of
-    weight 1.
+    A penalty is divided by the latter: a batch in which nothing counts has the share of any other.
     """
     n = float(rows.shape[0])
     if each is None:
         return n, n
     xp = array_namespace(each)
     total = xp.sum(each)
-    return total, xp.where(total > 0, total, n)
+    return total, xp.where(total > 0, total, n * usual_weight)

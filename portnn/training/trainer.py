@@ -174,6 +174,8 @@ class Trainer:
         self.epoch_began = 0.0
         #: The thread in which a call of fit is under way.
         self._thread: int | None = None
+        #: What an example weighs that counts, on average.
+        self._usual_weight = 1.0
         #: How many steps the slots have seen.
         self._optimizer_step = 0
         self._slots: tuple[Tree, ...] = ()
@@ -218,8 +220,8 @@ class Trainer:
             How much each example counts, >= 0: the loss of a batch is ``sum w_i loss_i / sum w_i``. An example of
             weight 0 is not there, and no number of its own can change or end the run; a layer that looks at a whole
             batch, such as BatchNorm, sees another example of the batch in its place. A batch in which nothing counts
-            has a loss and gradients of 0, leaves the layers' state alone, and has the share of a penalty that one of as
-            many examples of weight 1 has.
+            has a loss and gradients of 0, leaves the layers' state alone, and has the share of a penalty that a batch
+            of as many examples has whose weight is the mean of those that count (`fit_batches` cannot know it: 1).
         drop_last : bool, default False
             Leave the last batch of an epoch out where it is smaller than ``batch_size``: other examples each time, as
             their order is drawn anew. Not for full-batch methods.
@@ -287,6 +289,7 @@ class Trainer:
             interruptible = stack.enter_context(between_steps())
             self.network.settle()
             feed = feed_of()
+            self._usual_weight = feed.usual_weight
             validation = None if validation_data is None else self._feed(*_triple(validation_data), 1024, "validation ")
             feed.while_waiting = while_waiting_for_data(self, interruptible, lambda: None)
             # Batches that are still to come say what the network is trained on; until then nothing can be compared.
@@ -352,6 +355,7 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch_end(self, record)
             tidy(record, f", of {type(callback).__name__}")  # before the next one writes it down
+        self.network.settle()  # a callback may have put other parameters there
         self.pause()
 
     def pause(self) -> None:
@@ -549,6 +553,8 @@ class Trainer:
         hyper = {"step": self.step + 1, "optimizer": self._scaled(rule.hyper(self._optimizer_step + 1))}
         if net.trees.in_other_hands():
             net.settle()
+        if data[2] is not None:
+            hyper["usual_weight"] = self._usual_weight
         with memory_named(net.backend, index.shape[0]):
             trees = net.trees.own(net.backend.copy)
             params, state, self._slots, loss = step(*trees, self._slots, (*data, index), hyper)
