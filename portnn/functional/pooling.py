@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import functools
+import math
+from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from portnn._typing import Array, Backward, Shape
 from portnn.errors import ConfigError
+from portnn.functional.sums import mean_over, pairwise
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend, spread, views
 from portnn.kernels import differentiable
 
-__all__ = ["average_pool2d", "global_average_pool", "max_pool2d", "pool_axes"]
+__all__ = ["average_pool2d", "global_average_pool", "largest", "max_pool2d", "pool_axes", "to_places"]
 
 
 @differentiable
 def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Backward]:
     """The largest value of each window; of equal ones, the first in reading order gets the gradient, as in torch.
+
+    NaN is larger than any number, and of several the last one gets the gradient, as in torch, too.
 
     Parameters
     ----------
@@ -42,24 +46,43 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
     ConfigError
         If there is as much padding on a side as a window is long: it would hold nothing else.
     """
-    xp = array_namespace(x)
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    lowest = -float(xp.finfo(x.dtype).max)
-
-    def windows() -> list[Array]:
-        return views(extend(x, rows.ends, columns.ends, value=lowest), rows, columns)
-
-    y = functools.reduce(xp.maximum, windows())
+    y, place = largest(x, rows, columns)
 
     def backward(dy: Array) -> Array:
-        parts, free = [], xp.ones_like(y, dtype=xp.bool)
-        for view in windows():
-            first = free & (view == y)
-            free = free & ~first
-            parts.append(xp.where(first, dy, 0.0))
-        return _sum_of_views(parts, rows, columns)
+        return to_places(dy, place, rows, columns)
 
     return y, backward
+
+
+def largest(x: Array, rows: Axis, columns: Axis) -> tuple[Array, Array]:
+    """The largest value of each window, and the number of its place in the window, in reading order."""
+    xp = array_namespace(x)
+    y, *others = views(extend(x, rows.ends, columns.ends, value=-math.inf), rows, columns)
+    place = xp.zeros_like(y, dtype=xp.int32)
+    inside, *others_inside = _inside(x, rows, columns)
+    for k, (value, here) in enumerate(zip(others, others_inside, strict=True), start=1):
+        better = (value > y) | (value != value)
+        if here is not None:  # minus infinity in the image is more than what padding adds
+            better, inside = better | (here & ~inside), inside | here
+        y, place = xp.where(better, value, y), xp.where(better, k, place)
+    return y, place
+
+
+def to_places(dy: Array, place: Array, rows: Axis, columns: Axis) -> Array:
+    """The adjoint of `largest`: the gradient of each window goes to its place."""
+    xp = array_namespace(dy)
+    parts = [xp.where(place == k, dy, 0.0) for k in range(rows.kernel * columns.kernel)]
+    return _sum_of_views(parts, rows, columns)
+
+
+def _inside(x: Array, rows: Axis, columns: Axis) -> list[Any]:
+    """Whether each place of each window is in the image, (1, rows, columns, 1); None where there is no padding."""
+    if not any(map(any, (rows.ends, columns.ends))):
+        return [None] * (rows.kernel * columns.kernel)
+    xp = array_namespace(x)
+    image = xp.ones((1, *x.shape[1:3], 1), dtype=x.dtype, device=device(x))
+    return [view > 0 for view in views(extend(image, rows.ends, columns.ends), rows, columns)]
 
 
 @differentiable
@@ -70,7 +93,7 @@ def average_pool2d(
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     share = 1.0 / (rows.kernel * columns.kernel)
     padded = extend(x, rows.ends, columns.ends)
-    y = sum(views(padded, rows, columns)) * share
+    y = pairwise(views(padded, rows, columns)) * share
 
     def backward(dy: Array) -> Array:
         return _sum_of_views([dy * share] * (rows.kernel * columns.kernel), rows, columns)
@@ -86,7 +109,7 @@ def global_average_pool(x: Array) -> tuple[Array, Backward]:
     def backward(dy: Array) -> Array:
         return xp.broadcast_to(xp.reshape(dy / (h * w), (n, 1, 1, c)), x.shape)
 
-    return xp.mean(x, axis=(1, 2)), backward
+    return mean_over(xp.reshape(x, (n, h * w, c)), 1), backward
 
 
 def pool_axes(image: Shape, size: Pair, stride: Pair | None, padding: Padding) -> tuple[Axis, Axis]:

@@ -11,6 +11,7 @@ from portnn import functional
 from portnn._typing import Array, Backward, Shape, Tree
 from portnn.checks import hold_number
 from portnn.errors import ShapeError
+from portnn.functional.sums import sum_leading
 from portnn.nn.layer import Layer
 from portnn.random import Stream
 
@@ -39,8 +40,8 @@ class BatchNorm(Layer):
 
     The channel is the last axis: (n, k), or (n, ..., k) with statistics over all axes but the last. At inference the
     running statistics take the place of the batch's: ``new = decay old + (1 - decay) batch``, from mean 0 and
-    variance 1. Both the batch and the running variance are the biased ones (torch keeps the unbiased one, and calls
-    ``1 - decay`` momentum).
+    variance 1; an empty batch leaves them as they are. Both the batch and the running variance are the biased ones
+    (torch keeps the unbiased one, and calls ``1 - decay`` momentum).
 
     Parameters
     ----------
@@ -77,17 +78,19 @@ class BatchNorm(Layer):
         x_hat = (x - state["mean"]) * inverse
 
         def backward(dy: Array, input_grad: bool = True) -> tuple[Array, Tree]:
-            axes = tuple(range(dy.ndim - 1))
-            return gamma * inverse * dy, {"gamma": xp.sum(dy * x_hat, axis=axes), "beta": xp.sum(dy, axis=axes)}
+            return gamma * inverse * dy, {"gamma": sum_leading(dy * x_hat), "beta": sum_leading(dy)}
 
         return gamma * x_hat + beta, state, backward
 
     def _train(self, params: Tree, state: Tree, x: Array) -> tuple[Array, Tree, Backward]:
-        if math.prod(x.shape[:-1]) == 1:
+        count = math.prod(x.shape[:-1])
+        if count == 1:
             raise ShapeError(
                 "BatchNorm cannot train on a batch of one value a channel: use larger batches, or LayerNorm"
             )
         y, pullback = functional.batch_norm(x, params["gamma"], params["beta"], self.eps)
+        if count == 0:  # nothing has no mean
+            return y, state, _named(pullback)
         batch = dict(zip(("mean", "var"), functional.channel_moments(x), strict=True))
         new_state = {key: self.decay * state[key] + (1.0 - self.decay) * batch[key] for key in batch}
         return y, new_state, _named(pullback)
