@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,8 @@ import jax
 from jax import lax
 
 from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
-from portnn.functional.pooling import largest, max_pool2d, pool_axes
-from portnn.functional.windows import Axis, Padding, Pair, axes
+from portnn.functional.pooling import inside, max_pool2d, pool_axes
+from portnn.functional.windows import Axis, Padding, Pair, axes, extend, views
 from portnn.kernels import Kernel
 
 from .erf_kernels import erf_kernels
@@ -79,11 +80,24 @@ def _conv_transpose2d(
     return _with_bias(scatter, x, w, b)
 
 
+def _largest(x: Any, rows: Axis, columns: Axis) -> Any:
+    """The largest value of each window, or the last NaN, and the number of its place."""
+    xp = jax.numpy
+    y, *others = views(extend(x, rows.ends, columns.ends, value=-math.inf), rows, columns)
+    place, (known, *within) = xp.zeros(y.shape, xp.int32), inside(x, rows, columns)
+    for k, (value, here) in enumerate(zip(others, within, strict=True), start=1):
+        better = (value > y) | (value != value)
+        if here is not None:
+            better, known = better | (here & ~known), known | here
+        y, place = xp.where(better, value, y), xp.where(better, k, place)
+    return y, place
+
+
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     if (rows.stride, columns.stride) == (rows.kernel, columns.kernel):
         return max_pool2d.portable(x, size=size, stride=stride, padding=padding)
-    y, place = largest(x, rows, columns)
+    y, place = _largest(x, rows, columns)
 
     def backward(dy: Any) -> Any:
         # Where windows overlap, XLA would find the places anew for each of the sums that the portable form makes. Its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from portnn.functional.sums import mean_over, pairwise
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend, spread, views
 from portnn.kernels import differentiable
 
-__all__ = ["average_pool2d", "global_average_pool", "largest", "max_pool2d", "pool_axes", "to_places"]
+__all__ = ["average_pool2d", "global_average_pool", "inside", "max_pool2d", "pool_axes"]
 
 
 @differentiable
@@ -47,37 +48,34 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
         If there is as much padding on a side as a window is long: it would hold nothing else.
     """
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    y, place = largest(x, rows, columns)
+    xp = array_namespace(x)
+
+    def windows() -> list[Array]:
+        return views(extend(x, rows.ends, columns.ends, value=-math.inf), rows, columns)
+
+    y = functools.reduce(xp.maximum, windows())
 
     def backward(dy: Array) -> Array:
-        return to_places(dy, place, rows, columns)
+        found, chosen, free = windows(), [], xp.ones_like(y, dtype=xp.bool)
+        for view, here in zip(found, inside(x, rows, columns), strict=True):
+            first = free & (view == y) if here is None else free & here & (view == y)
+            free = free & ~first
+            chosen.append(first)
+        # What is free still is NaN, which equals nothing.
+        for k in reversed(range(len(found))):
+            last = free & (found[k] != found[k])
+            free = free & ~last
+            chosen[k] = chosen[k] | last
+        return _sum_of_views([xp.where(part, dy, 0.0) for part in chosen], rows, columns)
 
     return y, backward
 
 
-def largest(x: Array, rows: Axis, columns: Axis) -> tuple[Array, Array]:
-    """The largest value of each window, and the number of its place in the window, in reading order."""
-    xp = array_namespace(x)
-    y, *others = views(extend(x, rows.ends, columns.ends, value=-math.inf), rows, columns)
-    place = xp.zeros_like(y, dtype=xp.int32)
-    inside, *others_inside = _inside(x, rows, columns)
-    for k, (value, here) in enumerate(zip(others, others_inside, strict=True), start=1):
-        better = (value > y) | (value != value)
-        if here is not None:  # minus infinity in the image is more than what padding adds
-            better, inside = better | (here & ~inside), inside | here
-        y, place = xp.where(better, value, y), xp.where(better, k, place)
-    return y, place
+def inside(x: Array, rows: Axis, columns: Axis) -> list[Any]:
+    """Whether each place of each window is in the image, (1, rows, columns, 1); None where there is no padding.
 
-
-def to_places(dy: Array, place: Array, rows: Axis, columns: Axis) -> Array:
-    """The adjoint of `largest`: the gradient of each window goes to its place."""
-    xp = array_namespace(dy)
-    parts = [xp.where(place == k, dy, 0.0) for k in range(rows.kernel * columns.kernel)]
-    return _sum_of_views(parts, rows, columns)
-
-
-def _inside(x: Array, rows: Axis, columns: Axis) -> list[Any]:
-    """Whether each place of each window is in the image, (1, rows, columns, 1); None where there is no padding."""
+    Minus infinity in an image is more than what padding adds, which never gets a gradient.
+    """
     if not any(map(any, (rows.ends, columns.ends))):
         return [None] * (rows.kernel * columns.kernel)
     xp = array_namespace(x)
