@@ -129,18 +129,18 @@ def _rows(target: Array, like: Array) -> Array:
 
 
 def class_numbers(target: Array, k: int) -> tuple[Array, Array]:
-    """Class numbers, shape (n,) of any integers, as int32, and which of them are in ``0 .. k-1``; the others become 0.
+    """Class numbers, shape (n,) of any integers, as int32, and which of them are in ``0 .. k-1``.
 
     Raises DataError where they are no integers.
     """
     xp = array_namespace(target)
-    if xp.isdtype(target.dtype, "bool"):
-        target = xp.astype(target, xp.int32)
     if not xp.isdtype(target.dtype, "integral"):
+        if xp.isdtype(target.dtype, "bool"):
+            return class_numbers(xp.astype(target, xp.int32), k)
         raise DataError(f"class numbers must be integers, not {target.dtype}: give integers, or rows over the classes")
     # Looked at before they are cast: 2^32 + 1 is no class 1. And 300 classes do not fit into uint8.
     known = (target >= 0) & (target <= min(k - 1, int(xp.iinfo(target.dtype).max)))
-    return xp.astype(xp.where(known, target, xp.zeros_like(target)), xp.int32), known
+    return xp.astype(target, xp.int32), known
 
 
 @differentiable
