@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from portnn.functional.normalization import batch_norm, channel_moments
 from portnn.kernels import Kernel
 
@@ -18,6 +20,9 @@ __all__ = ["KERNELS", "add_row", "column_sums"]
 
 #: Rows that one thread sums by itself before more blocks are worth a second launch.
 _ROWS = 16
+
+#: Of sums that are summed again.
+_DOUBLE = np.dtype(np.float64)
 
 #: Blocks that keep any GPU busy.
 _BLOCKS = 1024
@@ -51,7 +56,7 @@ def column_sums(x: Any) -> Any:
 def _moments(x: Any, n: int, m: int) -> tuple[Any, Any]:
     """Mean and variance of the columns of x, C-contiguous, which is read as a matrix (n, m)."""
     slabs, real = _slabs(n, m), x.dtype
-    sums, mean, variance = empty((slabs, 2, m), real), empty((m,), real), empty((m,), real)
+    sums, mean, variance = empty((slabs, 2, m), _DOUBLE), empty((m,), real), empty((m,), real)
     kernel("columns", "centred_sums", REAL=real)(*by_columns(n, m, slabs), (x, n, m, sums))
     kernel("columns", "moments", REAL=real)(*by_columns(slabs, m, 1), (sums, slabs, x, n, m, mean, variance))
     return mean, variance
@@ -74,7 +79,7 @@ def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
 
     def backward(dy: Any) -> Any:
         given, slabs = dense(dy), _slabs(n, m)
-        sums, dgamma, dbeta = empty((slabs, 2, m), real), empty((m,), real), empty((m,), real)
+        sums, dgamma, dbeta = empty((slabs, 2, m), _DOUBLE), empty((m,), real), empty((m,), real)
         kernel("columns", "slope_sums", REAL=real)(*by_columns(n, m, slabs), (given, x, mean, n, m, sums))
         arguments = (sums, slabs, m, variance, eps, dgamma, dbeta)
         kernel("columns", "parameter_slopes", REAL=real)(*by_columns(slabs, m, 1), arguments)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from . import cupy_columns, cupy_images, cupy_rows, cupy_updates
-from .erf_kernels import erf_kernel
+from .erf_kernels import erf_kernels
 
 __all__ = ["KERNELS"]
 
 KERNELS = {
-    "erf": erf_kernel("cupyx.scipy.special"),
+    **erf_kernels("cupyx.scipy.special"),
     **cupy_rows.KERNELS,
     **cupy_columns.KERNELS,
     **cupy_images.KERNELS,

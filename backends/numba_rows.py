@@ -23,31 +23,42 @@ def divided_rows(x: Any, index: Any, divisor: float, out: Any) -> None:
 
 @compiled
 def relu_slopes(dy: Any, y: Any, dx: Any) -> None:
-    """``dx = dy`` where ``y > 0``, else 0; flat."""
+    """``dx = dy`` where ``y > 0``, else 0, or NaN where y is; flat."""
+    zero = y.dtype.type(0.0)
     for i in range(y.size):
-        dx[i] = dy[i] if y[i] > 0 else 0.0
+        dx[i] = dy[i] if y[i] > 0 else zero * y[i]
 
 
 @compiled
 def class_values(logits: Any, target: Any, smoothing: float, p: Any, values: Any) -> None:
-    """``p = softmax(logits)``, and the cross-entropy of each row, for class numbers as targets."""
+    """``p = softmax(logits)``, and the cross-entropy of each row, for class numbers as targets.
+
+    As in the portable form an infinite score takes all, and what is undecided is NaN.
+    """
     real, k = p.dtype.type, logits.shape[1]
-    others = real(smoothing / k)
+    others, nothing, infinity = real(smoothing / k), real(np.nan), real(np.inf)
     for i in range(logits.shape[0]):
         row, out = logits[i], p[i]
         largest = row[0]
         for j in range(1, k):
             largest = max(largest, row[j])
-        total, spread = real(0.0), real(0.0)
+        total, spread = 0.0, 0.0
         for j in range(k):
-            out[j] = np.exp(row[j] - largest)
+            below = row[j] - largest if row[j] != largest else real(0.0)
+            out[j] = np.exp(below)
             total += out[j]
-            spread += row[j] - largest
+            spread += below
+        if largest == -infinity or (largest == infinity and total > 1.0):
+            total = np.nan
+        divisor = real(total)
         for j in range(k):
-            out[j] /= total
-        logarithm, value = np.log(total), real(0.0)
+            out[j] /= divisor
+        logarithm, value = np.log(total), 0.0
         if 0 <= target[i] < k:
-            value = real(1.0 - smoothing) * (logarithm - (row[target[i]] - largest))
+            own = row[target[i]]
+            value = (1.0 - smoothing) * (logarithm - (own - largest if own != largest else real(0.0)))
+        else:
+            value = nothing
         if smoothing:
             value += others * (k * logarithm - spread)
         values[i] = value
@@ -60,9 +71,9 @@ def class_slopes(p: Any, target: Any, smoothing: float, dvalues: Any, dlogits: A
     others = real(smoothing / k)
     for i in range(p.shape[0]):
         row, out, slope = p[i], dlogits[i], dvalues[i]
-        inside = 0 <= target[i] < k
-        total = real(1.0 if inside else smoothing)
-        for j in range(k):
-            out[j] = (total * row[j] - others) * slope
-        if inside:
+        if 0 <= target[i] < k:
+            for j in range(k):
+                out[j] = (row[j] - others) * slope
             out[target[i]] -= real(1.0 - smoothing) * slope
+        else:
+            out[:] = real(np.nan)

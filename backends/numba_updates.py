@@ -68,14 +68,14 @@ def rmsprop(p: Any, g: Any, v: Any, lr: float, decay: float, eps: float) -> None
 
 
 @compiled
-def centred_rmsprop(p: Any, g: Any, v: Any, m: Any, lr: float, decay: float, eps: float) -> None:
+def centred_rmsprop(p: Any, g: Any, s: Any, m: Any, lr: float, decay: float, eps: float) -> None:
     real = p.dtype.type
-    rate, keep, rest, tiny, zero = real(lr), real(decay), real(1.0 - decay), real(eps), real(0.0)
+    rate, keep, rest, tiny = real(lr), real(decay), real(1.0 - decay), real(eps)
     for i in range(p.size):
-        v[i] = keep * v[i] + rest * (g[i] * g[i])
-        m[i] = keep * m[i] + rest * g[i]
-        variance = v[i] - m[i] * m[i]
-        p[i] -= rate * g[i] / (np.sqrt(zero if variance < zero else variance) + tiny)
+        apart = g[i] - m[i]
+        s[i] = keep * (s[i] + rest * (apart * apart))
+        m[i] += rest * apart
+        p[i] -= rate * g[i] / (np.sqrt(s[i]) + tiny)
 
 
 @compiled

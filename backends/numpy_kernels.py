@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from . import numpy_images, numpy_normalization, numpy_rows, numpy_updates
-from .erf_kernels import erf_kernel
+from .erf_kernels import erf_kernels
 
 __all__ = ["KERNELS"]
 
 KERNELS = {
-    "erf": erf_kernel("scipy.special"),
+    **erf_kernels("scipy.special"),
     **numpy_rows.KERNELS,
     **numpy_images.KERNELS,
     **numpy_normalization.KERNELS,

@@ -15,7 +15,7 @@ from portnn.functional.pooling import pool_axes
 from portnn.functional.windows import Padding, Pair, axes, extend
 from portnn.kernels import Kernel
 
-from .erf_kernels import erf_kernel
+from .erf_kernels import erf_kernels
 
 __all__ = ["KERNELS"]
 
@@ -62,11 +62,12 @@ def _conv2d(
     y = _last(torch.conv2d(given, kernel, b, *steps, groups))
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
-        wanted = [input_grad, True, True]
-        dx, dw, db = torch.ops.aten.convolution_backward(
-            _first(dy), given, kernel, list(b.shape), *steps, False, [0, 0], groups, wanted
+        wanted = [input_grad, True, False]  # the sums of oneDNN, for the biases, are less exact than torch's own
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            _first(dy), given, kernel, None, *steps, False, [0, 0], groups, wanted
         )
-        return (extend(_last(dx), *((-p, -q) for p, q in ends)) if input_grad else None), _hwio(dw), db
+        dx = extend(_last(dx), *((-p, -q) for p, q in ends)) if input_grad else None
+        return dx, _hwio(dw), dy.sum(dim=(0, 1, 2))
 
     return y, backward
 
@@ -103,20 +104,35 @@ def _conv_transpose2d(
 
 def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    ends = (rows.ends, columns.ends)
-    padded = _first(extend(x, *ends, value=-float(torch.finfo(x.dtype).max)))
-    window = (rows.kernel, columns.kernel), (rows.stride, columns.stride)
-    y, index = torch.nn.functional.max_pool2d(padded, *window, return_indices=True)
+    known = all(axis.before == axis.after <= axis.kernel // 2 for axis in (rows, columns))
+    ends = ((0, 0), (0, 0)) if known else (rows.ends, columns.ends)
+    pads = (rows.before, columns.before) if known else (0, 0)
+    window = (rows.kernel, columns.kernel), (rows.stride, columns.stride), pads, (1, 1), False
+    if known:
+        given = _first(x)
+        y, index = torch.ops.aten.max_pool2d_with_indices(given, *window)
+    else:
+        # Minus infinity in the image is more than what padding adds, so that padding never takes the gradient.
+        raised = torch.where(x == -torch.inf, torch.finfo(x.dtype).min, x)
+        given = _first(extend(raised, *ends, value=-torch.inf))
+        _, index = torch.ops.aten.max_pool2d_with_indices(given, *window)
+        values = _first(extend(x, *ends)).flatten(2)
+        y = values.gather(2, index.flatten(2)).unflatten(2, index.shape[2:])
 
     def backward(dy: Any) -> Any:
-        dx = torch.ops.aten.max_pool2d_with_indices_backward(_first(dy), padded, *window, (0, 0), (1, 1), False, index)
+        dx = torch.ops.aten.max_pool2d_with_indices_backward(_first(dy), given, *window, index)
         return extend(_last(dx), *((-p, -q) for p, q in ends))
 
     return _last(y), backward
 
 
+def _sum_over(x: Any, axis: int) -> Any:
+    return x.sum(dim=axis)
+
+
 KERNELS = {
-    "erf": erf_kernel("torch.special"),
+    "sum_over": Kernel(_sum_over),
+    **erf_kernels("torch.special"),
     "conv2d": Kernel(_conv2d),
     "conv_transpose2d": Kernel(_conv_transpose2d),
     "max_pool2d": Kernel(_max_pool2d),

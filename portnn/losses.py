@@ -17,6 +17,7 @@ from portnn import functional
 from portnn._typing import Array, Backward, DType
 from portnn.checks import TargetKind, check_number, hold_number
 from portnn.errors import ConfigError, ShapeError
+from portnn.functional.losses import class_numbers
 
 __all__ = [
     "HalfPoissonDeviance",
@@ -146,7 +147,8 @@ class Loss(ABC):
             raise ShapeError(f"class_weight has {given} weights, for {columns} classes")
         weights = xp.asarray(self.class_weight, dtype=dtype, device=device(target))
         if target.ndim == 1:
-            own = xp.take(weights, xp.astype(target, xp.int32))
+            number, known = class_numbers(target, columns)
+            own = xp.where(known, xp.take(weights, xp.where(known, number, 0)), math.nan)
         elif (columns, given) == (1, 2):
             own = weights[0] + target[:, 0] * (weights[1] - weights[0])
         else:

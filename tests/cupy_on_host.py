@@ -294,7 +294,7 @@ class CupyOnHost(CupyBackend):
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
         # But for the error function of CuPy and the products of cuBLAS, which are no kernels of ours.
-        return {name: kernel for name, kernel in KERNELS.items() if name != "erf"}
+        return {name: kernel for name, kernel in KERNELS.items() if name not in ("erf", "erfc")}
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, Array)

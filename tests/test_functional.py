@@ -111,6 +111,7 @@ def torch_functions():
 
     return {
         "erf": torch.special.erf,
+        "erfc": torch.special.erfc,
         "relu": theirs.relu,
         "leaky_relu": lambda x: theirs.leaky_relu(x, 0.1),
         "elu": theirs.elu,
@@ -129,7 +130,7 @@ def torch_functions():
     }
 
 
-ACTIVATIONS = [name for name in functional.activations.__all__ if name != "step"] + ["erf"]
+ACTIVATIONS = [name for name in functional.activations.__all__ if name != "step"] + ["erf", "erfc"]
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -145,14 +146,17 @@ def test_equals_torch(name):
     np.testing.assert_allclose(backward(dy), leaf.grad.numpy(), rtol=1e-10, atol=1e-12)
 
 
-def test_erf_series_is_exact_to_rounding():
-    x = np.linspace(-8, 8, 2001)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erf_and_its_complement_are_exact_to_rounding(dtype):
+    """The complement also where it is next to nothing."""
+    x = np.concatenate([np.linspace(-8, 8, 2001), [-26.0, 10.0, 26.0, -1.0, 1.0, np.inf, -np.inf]]).astype(dtype)
+    eps, tiny = np.finfo(dtype).eps, np.finfo(dtype).tiny
     y, _ = functional.erf.portable(x)
-    np.testing.assert_allclose(y, [math.erf(v) for v in x], rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(y, [math.erf(v) for v in x], rtol=4 * eps)
     assert abs(y).max() == 1.0
-    y, _ = functional.erf.portable(x.astype(np.float32))
-    np.testing.assert_allclose(y, [math.erf(v) for v in x.astype(np.float32)], rtol=3e-6)
-    assert abs(y).max() == 1.0
+    assert (abs(y[abs(x) > 6]) == 1.0).all()
+    y, _ = functional.erfc.portable(x)
+    np.testing.assert_allclose(y, [math.erfc(v) for v in x], rtol=16 * eps, atol=tiny)
 
 
 def test_step_goes_forward_only(backend):

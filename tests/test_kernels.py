@@ -85,8 +85,7 @@ def compare_rule(backend, name, dtype, n):
 
 def compare_array_function(backend, name, dtype, n):
     function, args = kernels.registry[name], put(backend, ARRAY_FUNCTIONS[name](np.random.default_rng(0), n), dtype)
-    if name == "take_rows":
-        args = (*args, backend.dtype(dtype))
+    args = (*args, *{"take_rows": (backend.dtype(dtype),), "sum_over": (0,)}.get(name, ()))
     actual, expected = (f(*args) for f in (function, function.portable))
     assert_same(backend, dtype, actual, expected)
 

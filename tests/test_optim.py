@@ -173,6 +173,26 @@ def test_bias_correction_of_adam_is_in_double_precision():
     assert all(isinstance(value, float) for value in hyper.values())
 
 
+@pytest.mark.parametrize("form", ["twin", "portable"])
+def test_centred_rmsprop_of_gradients_that_hardly_change(form, backend):
+    """They are 10,000, give or take 1: of the difference of two running means float32 would leave nothing."""
+    gradients = 1e4 + np.random.default_rng(0).normal(size=(400, 5))
+    v = m = np.zeros(5, np.longdouble)
+    for g in gradients.astype(np.float32).astype(np.longdouble):
+        v, m = 0.9 * v + 0.1 * g * g, 0.9 * m + 0.1 * g
+    rule = optim.adaptive.centred_rmsprop
+    p, s, mean = put(backend, (np.zeros(5),) * 3, "float32")
+    for g in gradients:
+        function = rule if form == "twin" else rule.portable
+        before = np.array(get(backend, p))
+        p, s, mean = function(p, put(backend, g, "float32"), backend.copy(s), mean, lr=1e-9, decay=0.9, eps=1e-8)
+    np.testing.assert_allclose(get(backend, mean), m.astype(float), rtol=1e-6)
+    np.testing.assert_allclose(get(backend, s), (v - m * m).astype(float), rtol=1e-2)
+    np.testing.assert_allclose(
+        get(backend, p) - before, (-1e-9 * gradients[-1] / np.sqrt(v - m * m)).astype(float), rtol=1e-1
+    )
+
+
 # ---- schedules
 
 

@@ -2,13 +2,13 @@
 
 // K sums over the rows of a slab, for each column: blockIdx.y numbers the slabs. The order of summation depends on the
 // shapes alone, so that the sums are the same in every run. term(row, column, total) adds to K totals, and
-// finish(column, total) gets them.
+// finish(column, total) gets them: in double precision, as a thread may have many rows.
 template <int K, class Term, class Finish>
 __device__ void sum_rows(Size n, Size m, Term term, Finish finish) {
-  __shared__ REAL parts[K][THREADS];
+  __shared__ double parts[K][THREADS];
   const Size column = COLUMN, slab = (n + gridDim.y - 1) / gridDim.y, start = slab * blockIdx.y;
   const Size end = start + slab < n ? start + slab : n;
-  REAL total[K] = {};
+  double total[K] = {};
   if (column < m)
     for (Size row = start + threadIdx.y; row < end; row += blockDim.y) term(row, column, total);
   for (int k = 0; k < K; k++) parts[k][threadIdx.y * blockDim.x + threadIdx.x] = total[k];
@@ -23,8 +23,8 @@ __device__ void sum_rows(Size n, Size m, Term term, Finish finish) {
 // sums, (slabs, m)
 KERNEL column_sums(const REAL* x, Size n, Size m, REAL* sums) {
   sum_rows<1>(
-      n, m, [&](Size row, Size column, REAL* total) { total[0] += x[row * m + column]; },
-      [&](Size column, const REAL* total) { sums[blockIdx.y * m + column] = total[0]; });
+      n, m, [&](Size row, Size column, double* total) { total[0] += x[row * m + column]; },
+      [&](Size column, const double* total) { sums[blockIdx.y * m + column] = total[0]; });
 }
 
 // y += b
@@ -37,30 +37,30 @@ KERNEL add_row(REAL* y, const REAL* b, Size n, Size m) {
 
 // sums, (slabs, 2, m): of x - centre and of its square. The first row is the centre, so that a mean far from zero
 // costs no precision.
-KERNEL centred_sums(const REAL* x, Size n, Size m, REAL* sums) {
+KERNEL centred_sums(const REAL* x, Size n, Size m, double* sums) {
   sum_rows<2>(
       n, m,
-      [&](Size row, Size column, REAL* total) {
-        const REAL apart = x[row * m + column] - x[column];
+      [&](Size row, Size column, double* total) {
+        const double apart = x[row * m + column] - x[column];
         total[0] += apart;
         total[1] += apart * apart;
       },
-      [&](Size column, const REAL* total) {
+      [&](Size column, const double* total) {
         for (int k = 0; k < 2; k++) sums[(2 * blockIdx.y + k) * m + column] = total[k];
       });
 }
 
 // Mean and variance of the columns of x, from its centred sums.
-KERNEL moments(const REAL* sums, Size slabs, const REAL* x, Size n, Size m, REAL* mean, REAL* variance) {
+KERNEL moments(const double* sums, Size slabs, const REAL* x, Size n, Size m, REAL* mean, REAL* variance) {
   sum_rows<2>(
       slabs, m,
-      [&](Size slab, Size column, REAL* total) {
+      [&](Size slab, Size column, double* total) {
         for (int k = 0; k < 2; k++) total[k] += sums[(2 * slab + k) * m + column];
       },
-      [&](Size column, const REAL* total) {
-        const REAL away = total[0] / n, found = total[1] / n - away * away;
+      [&](Size column, const double* total) {
+        const double away = total[0] / n, found = total[1] / n - away * away;
         mean[column] = x[column] + away;
-        variance[column] = found < 0 ? (REAL)0 : found;
+        variance[column] = found < 0 ? 0 : found;
       });
 }
 
@@ -76,28 +76,28 @@ KERNEL normalise(
 }
 
 // sums, (slabs, 2, m): of dy and of dy (x - mean).
-KERNEL slope_sums(const REAL* dy, const REAL* x, const REAL* mean, Size n, Size m, REAL* sums) {
+KERNEL slope_sums(const REAL* dy, const REAL* x, const REAL* mean, Size n, Size m, double* sums) {
   sum_rows<2>(
       n, m,
-      [&](Size row, Size column, REAL* total) {
+      [&](Size row, Size column, double* total) {
         const REAL slope = dy[row * m + column];
         total[0] += slope;
         total[1] += slope * (x[row * m + column] - mean[column]);
       },
-      [&](Size column, const REAL* total) {
+      [&](Size column, const double* total) {
         for (int k = 0; k < 2; k++) sums[(2 * blockIdx.y + k) * m + column] = total[k];
       });
 }
 
 // The gradients of gamma and beta, from the sums of slopes.
 KERNEL parameter_slopes(
-    const REAL* sums, Size slabs, Size m, const REAL* variance, double eps, REAL* dgamma, REAL* dbeta) {
+    const double* sums, Size slabs, Size m, const REAL* variance, double eps, REAL* dgamma, REAL* dbeta) {
   sum_rows<2>(
       slabs, m,
-      [&](Size slab, Size column, REAL* total) {
+      [&](Size slab, Size column, double* total) {
         for (int k = 0; k < 2; k++) total[k] += sums[(2 * slab + k) * m + column];
       },
-      [&](Size column, const REAL* total) {
+      [&](Size column, const double* total) {
         dbeta[column] = total[0];
         dgamma[column] = total[1] / sqrt(variance[column] + (REAL)eps);
       });

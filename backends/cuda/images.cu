@@ -126,7 +126,7 @@ KERNEL mean_values(const REAL* x, Axis rows, Axis columns, int channels, Size si
   const REAL share = (REAL)1 / (rows.kernel * columns.kernel);
   EACH(PLACE, n, size) {
     const Pixel at(n, rows.count, columns.count, channels);
-    REAL total = 0;
+    double total = 0;
     values_of_window(rows, columns, at.row, at.column, [&](int row, int column, int) {
       total += x[index(at.image, row, column, at.channel, rows.size, columns.size, channels)];
     });

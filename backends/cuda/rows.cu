@@ -5,7 +5,7 @@ KERNEL relu_values(const REAL* x, Size size, REAL* y) {
 }
 
 KERNEL relu_slopes(const REAL* dy, const REAL* y, Size size, REAL* dx) {
-  EACH(Size, i, size) dx[i] = y[i] > 0 ? dy[i] : (REAL)0;
+  EACH(Size, i, size) dx[i] = y[i] > 0 ? dy[i] : y[i] <= 0 ? (REAL)0 : (REAL)nan("");
 }
 
 // out[row] = x[index[row]] / 255. Row numbers wrap around, as with CuPy's take: the host does not look at them.
@@ -32,8 +32,12 @@ __device__ REAL largest_of_warp(REAL value) {
   return value;
 }
 
+// A score below the largest one. Infinity minus infinity is not asked for.
+__device__ REAL below(REAL x, REAL largest) { return x == largest ? (REAL)0 : x - largest; }
+
 // p = softmax(logits), and the cross-entropy of each row, for class numbers as targets. A warp takes a row: the sums
-// are over its 32 threads, so that they are the same in every run.
+// are over its 32 threads, so that they are the same in every run. An infinite score takes all; if several are infinite,
+// or all minus infinity, there is no limit. Neither is there for a number that is no class.
 KERNEL class_values(
     const REAL* logits, const INDEX* target, double smoothing, Size n, Size k, REAL* p, REAL* values) {
   const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
@@ -45,19 +49,21 @@ KERNEL class_values(
     largest = largest_of_warp(largest);
     REAL total = 0, spread = 0;
     for (Size j = lane; j < k; j += 32) {
-      const REAL e = exp(x[j] - largest);
+      const REAL apart = below(x[j], largest), e = exp(apart);
       out[j] = e;
       total += e;
-      spread += x[j] - largest;
+      spread += apart;
     }
     total = sum_of_warp(total);
     spread = sum_of_warp(spread);
+    const REAL zero = largest - largest;  // or NaN
+    if (zero != 0 && (largest < 0 || total > 1)) total = zero;
     for (Size j = lane; j < k; j += 32) out[j] /= total;
     if (lane == 0) {
       const REAL logarithm = log(total);
       const Size t = (Size)target[row];
-      REAL value = 0;
-      if (t >= 0 && t < k) value = (REAL)(1 - smoothing) * (logarithm - (x[t] - largest));
+      REAL value = (REAL)nan("");
+      if (t >= 0 && t < k) value = (REAL)(1 - smoothing) * (logarithm - below(x[t], largest));
       if (smoothing != 0) value += (REAL)smoothing / k * (k * logarithm - spread);
       values[row] = value;
     }
@@ -72,8 +78,8 @@ KERNEL class_slopes(
   const REAL others = (REAL)smoothing / k;
   ROWS(row, n) {
     const Size t = (Size)target[row];
-    const REAL total = t >= 0 && t < k ? (REAL)1 : (REAL)smoothing;
-    const REAL own = t == column ? (REAL)(1 - smoothing) : (REAL)0;
-    dlogits[row * k + column] = (total * p[row * k + column] - others - own) * dvalues[row];
+    const bool known = t >= 0 && t < k;
+    const REAL own = t == column ? (REAL)(1 - smoothing) : known ? (REAL)0 : (REAL)nan("");
+    dlogits[row * k + column] = (p[row * k + column] - others - own) * dvalues[row];
   }
 }

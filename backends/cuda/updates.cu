@@ -98,10 +98,10 @@ KERNEL centred_rmsprop(LEAVES_GIVEN, Number lr, Number decay, Number eps) {
   const REAL rate = lr(), keep = decay(), rest = 1 - decay(), tiny = eps();
   EACH_OF(part, i) {
     const REAL g = part.g[i];
-    const REAL v = part.a[i] = keep * part.a[i] + rest * (g * g);
-    const REAL m = part.b[i] = keep * part.b[i] + rest * g;
-    const REAL variance = v - m * m;
-    part.p[i] -= rate * g / (sqrt(variance < 0 ? (REAL)0 : variance) + tiny);
+    const REAL apart = g - part.b[i];
+    const REAL s = part.a[i] = keep * (part.a[i] + rest * (apart * apart));
+    part.b[i] += rest * apart;
+    part.p[i] -= rate * g / (sqrt(s) + tiny);
   }
 }
 

@@ -25,6 +25,7 @@ from portnn._typing import Array
 from portnn.checks import check_callable, check_type, hold_count, hold_number
 from portnn.data.resampling import numbers, pixels, sample
 from portnn.errors import DataError, ShapeError
+from portnn.functional.sums import mean_over
 from portnn.functional.windows import Pair, pair
 from portnn.random import Stream
 
@@ -232,7 +233,8 @@ class Contrast(Augmentation):
         hold_number(self, "amount", 0, 1)
 
     def change(self, images: Array, rng: Stream) -> Array:
-        mean = array_namespace(images).mean(images, axis=(1, 2), keepdims=True)
+        xp, (n, h, w, c) = array_namespace(images), images.shape
+        mean = xp.reshape(mean_over(xp.reshape(images, (n, h * w, c)), 1), (n, 1, 1, c))
         # Not mean + (images - mean) * factor: a factor of 1 then changes nothing, not even by rounding.
         return images + (images - mean) * (self.amount * _symmetric(images, rng))
 

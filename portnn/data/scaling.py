@@ -107,11 +107,12 @@ def _usable(width: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _statistics(x: Array, *names: str) -> list[NDArray[np.float64]]:
-    """Functions of the namespace over the examples, in float64 where the device has it: sums in float32 would drift."""
+    """Functions of the namespace over the examples, in float64: sums in float32 would drift."""
     x, backend = _floats(x)
     if x.ndim == 0 or x.shape[0] == 0:
         raise DataError(f"a scaling cannot be fitted to no examples: x has shape {tuple(x.shape)}")
     check_finite(x, backend)
-    x = backend.asarray(x, "float64") if backend.supports("float64") else x
+    x = backend.asarray(x, "float64") if backend.supports("float64") else backend.to_numpy(x).astype(np.float64)
     functions = [getattr(array_namespace(x), name) for name in names]
-    return [backend.to_numpy(function(x, axis=0)).astype(np.float64) for function in functions]
+    found = [function(x, axis=0) for function in functions]
+    return found if isinstance(x, np.ndarray) else [backend.to_numpy(value) for value in found]

@@ -44,7 +44,7 @@ from portnn.functional.normalization import batch_norm, batch_norm_inference, ch
 from portnn.functional.pooling import average_pool2d, global_average_pool, max_pool2d
 from portnn.functional.rows import as_float, take_rows
 from portnn.functional.shapes import channels_last, flatten, pad, reshape
-from portnn.functional.special import erf
+from portnn.functional.special import erf, erfc
 
 __all__ = [
     "absolute_error",
@@ -59,6 +59,7 @@ __all__ = [
     "conv_transpose2d",
     "elu",
     "erf",
+    "erfc",
     "flatten",
     "gelu",
     "gelu_tanh",

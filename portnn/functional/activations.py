@@ -1,6 +1,7 @@
 """Activation functions: elementwise, but for softmax and log_softmax, which couple the last axis.
 
-Where a function has a kink, the derivative there is the one from the left.
+Where a function has a kink, the derivative there is the one from the left. At infinity values and derivatives are
+their limits; at NaN both are NaN, so that a diverging network is noticed.
 """
 
 import math
@@ -9,7 +10,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
 from portnn.errors import GradientError
-from portnn.functional.special import erf
+from portnn.functional.special import erfc
 from portnn.kernels import differentiable
 
 __all__ = [
@@ -34,6 +35,9 @@ __all__ = [
 # Klambauer et al. 2017, appendix A1: the fixed point of mean 0 and variance 1.
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
+
+#: From here on the gates of the GELUs are 0 or 1, and their slopes 0, in float64, too; x^3 is far from overflow.
+_GATES_CLOSED = 100.0
 
 
 @differentiable(shapes="... -> ...")
@@ -62,14 +66,12 @@ def step(x: Array) -> tuple[Array, Backward]:
     def backward(dy: Array) -> Array:
         raise GradientError("the step function has no gradient to learn from: use sigmoid, tanh or relu in training")
 
-    return xp.astype(x > 0, x.dtype), backward
+    return xp.where(x == x, xp.astype(x > 0, x.dtype), x), backward
 
 
 @differentiable(shapes="... -> ...")
 def relu(x: Array) -> tuple[Array, Backward]:
     """The rectifier ``y = max(x, 0)``, for x of any shape.
-
-    NaN stays NaN, so that a diverging network is noticed.
 
     >>> import numpy as np
     >>> y, backward = relu(np.asarray([-1., 0., 2.]))
@@ -80,7 +82,7 @@ def relu(x: Array) -> tuple[Array, Backward]:
     y = xp.where(x < 0, 0.0, x)
 
     def backward(dy: Array) -> Array:
-        return xp.where(y > 0, dy, 0.0)
+        return xp.where(y > 0, dy, 0.0 * y)  # NaN where y is
 
     return y, backward
 
@@ -94,10 +96,12 @@ def leaky_relu(x: Array, slope: float = 0.1) -> tuple[Array, Backward]:
     >>> y, backward(np.ones(2))
     (array([-0.1,  2. ]), array([0.1, 1. ]))
     """
+    if slope == 0:
+        return relu(x)
     xp = array_namespace(x)
 
     def backward(dy: Array) -> Array:
-        return xp.where(x > 0, dy, slope * dy)
+        return xp.where(x > 0, dy, xp.where(x <= 0, slope * dy, x))
 
     return xp.where(x > 0, x, slope * x), backward
 
@@ -106,12 +110,13 @@ def leaky_relu(x: Array, slope: float = 0.1) -> tuple[Array, Backward]:
 def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Backward]:
     """``y = x`` where ``x > 0``, else ``alpha (exp(x) - 1)``, for x of any shape (Clevert et al. 2016)."""
     xp = array_namespace(x)
-    negative = alpha * xp.expm1(xp.where(x > 0, 0.0, x))
+    below = xp.where(x > 0, 0.0, x)
 
     def backward(dy: Array) -> Array:
-        return xp.where(x > 0, dy, dy * (negative + alpha))
+        # Not y + alpha, of which nothing is left far below 0.
+        return dy * xp.where(x > 0, 1.0, alpha * xp.exp(below))
 
-    return xp.where(x > 0, x, negative), backward
+    return xp.where(x > 0, x, alpha * xp.expm1(below)), backward
 
 
 @differentiable(shapes="... -> ...")
@@ -129,7 +134,8 @@ def selu(x: Array) -> tuple[Array, Backward]:
 def sigmoid(x: Array) -> tuple[Array, Backward]:
     """The logistic function ``y = 1 / (1 + exp(-x))``, for x of any shape; ``dx = dy y (1 - y)``.
 
-    The exponential is of ``-|x|`` only, so nothing overflows.
+    The exponential is of ``-|x|`` only, so nothing overflows. ``y (1 - y)`` is taken from it, too: for large x nothing
+    is left of ``1 - y``.
 
     >>> import numpy as np
     >>> y, backward = sigmoid(np.asarray([-1000., 0., 1000.]))
@@ -138,12 +144,11 @@ def sigmoid(x: Array) -> tuple[Array, Backward]:
     """
     xp = array_namespace(x)
     e = xp.exp(-xp.abs(x))
-    y = xp.where(x < 0, e, 1.0) / (1.0 + e)
 
     def backward(dy: Array) -> Array:
-        return dy * y * (1.0 - y)
+        return dy * (e / ((1.0 + e) * (1.0 + e)))
 
-    return y, backward
+    return xp.where(x < 0, e, 1.0) / (1.0 + e), backward
 
 
 @differentiable(shapes="... -> ...")
@@ -153,9 +158,9 @@ def hard_sigmoid(x: Array) -> tuple[Array, Backward]:
     inside = (x > -3) & (x <= 3)
 
     def backward(dy: Array) -> Array:
-        return xp.where(inside, dy / 6.0, 0.0)
+        return xp.where(inside, dy / 6.0, xp.where(x == x, 0.0, x))
 
-    return xp.where(x <= -3, 0.0, xp.where(x >= 3, 1.0, x / 6.0 + 0.5)), backward
+    return xp.where(x <= -3, 0.0, xp.where(x >= 3, 1.0, (x + 3.0) / 6.0)), backward
 
 
 @differentiable(shapes="... -> ...")
@@ -168,12 +173,14 @@ def tanh(x: Array) -> tuple[Array, Backward]:
     (array([0., 1.]), array([1., 0.]))
     """
     xp = array_namespace(x)
-    y = xp.tanh(x)
 
     def backward(dy: Array) -> Array:
-        return dy * (1.0 - y * y)
+        # Not 1 - y^2, of which nothing is left where y is next to 1.
+        e = xp.exp(-xp.abs(x))
+        half = e / (1.0 + e * e)
+        return dy * (4.0 * half * half)
 
-    return y, backward
+    return xp.tanh(x), backward
 
 
 @differentiable(shapes="... -> ...")
@@ -209,33 +216,44 @@ def hard_swish(x: Array) -> tuple[Array, Backward]:
 @differentiable(shapes="... -> ...")
 def gelu(x: Array) -> tuple[Array, Backward]:
     """``y = x Phi(x)``, Phi the normal distribution function, for x of any shape (Hendrycks and Gimpel 2016)."""
-    value, pullback = erf(x / math.sqrt(2.0))
+    xp = array_namespace(x)
+    z = _within(x, _GATES_CLOSED)
 
     def phi_backward(dy: Array) -> Array:
-        return pullback(dy) / (2.0 * math.sqrt(2.0))
+        return dy * (xp.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
 
-    return _gated(x, 0.5 * (1.0 + value), phi_backward)
+    return _gated(x, 0.5 * erfc(x * -math.sqrt(0.5))[0], phi_backward)
 
 
 @differentiable(shapes="... -> ...")
 def gelu_tanh(x: Array) -> tuple[Array, Backward]:
-    """`gelu` with Phi(x) taken as ``(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`` (ibid.)."""
-    root = math.sqrt(2.0 / math.pi)
-    value, pullback = tanh(root * (x + 0.044715 * x * x * x))
+    """`gelu` with Phi(x) taken as ``(1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`` (ibid.).
+
+    That is the logistic function of twice the argument, of which something is left where tanh is next to -1.
+    """
+    root, z = 2.0 * math.sqrt(2.0 / math.pi), _within(x, _GATES_CLOSED)
+    value, pullback = sigmoid(root * (z + 0.044715 * z * z * z))
 
     def phi_backward(dy: Array) -> Array:
-        return pullback(dy) * (0.5 * root * (1.0 + 3.0 * 0.044715 * x * x))
+        return dy * pullback(root * (1.0 + 3.0 * 0.044715 * z * z))
 
-    return _gated(x, 0.5 * (1.0 + value), phi_backward)
+    return _gated(x, value, phi_backward)
+
+
+def _within(x: Array, bound: float) -> Array:
+    """x, and the bound of its sign beyond it; NaN stays."""
+    xp = array_namespace(x)
+    return xp.where(x > bound, bound, xp.where(x < -bound, -bound, x))
 
 
 def _gated(x: Array, gate: Array, gate_backward: Backward) -> tuple[Array, Backward]:
-    """``y = x gate(x)``."""
+    """``y = x gate(x)``, with a gate that is closed, and has no slope any more, long before x is infinite."""
+    xp = array_namespace(x)
 
     def backward(dy: Array) -> Array:
-        return dy * gate + gate_backward(dy * x)
+        return dy * (gate + gate_backward(xp.where(xp.abs(x) == math.inf, 0.0, x)))
 
-    return x * gate, backward
+    return xp.where(x == -math.inf, -0.0, x) * gate, backward
 
 
 @differentiable(shapes="... k -> ... k")
@@ -251,8 +269,8 @@ def softmax(x: Array) -> tuple[Array, Backward]:
     (array([[0.5, 0.5]]), array([[ 0.25, -0.25]]))
     """
     xp = array_namespace(x)
-    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-    y = e / xp.sum(e, axis=-1, keepdims=True)
+    _, e, total = _exponentials(x)
+    y = e / total
 
     def backward(dy: Array) -> Array:
         return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
@@ -272,10 +290,25 @@ def log_softmax(x: Array) -> tuple[Array, Backward]:
     array([[    0., -1000.]])
     """
     xp = array_namespace(x)
-    shifted = x - xp.max(x, axis=-1, keepdims=True)
-    y = shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+    shifted, _, total = _exponentials(x)
+    y = shifted - xp.log(total)
 
     def backward(dy: Array) -> Array:
         return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)
 
     return y, backward
+
+
+def _exponentials(x: Array) -> tuple[Array, Array, Array]:
+    """``x - max(x)`` along the last axis, its exponentials, and their sum.
+
+    One infinite score takes all. The sum is NaN if several are infinite, or all minus infinity: there is no limit.
+    """
+    xp = array_namespace(x)
+    largest = xp.max(x, axis=-1, keepdims=True)
+    top = x == largest
+    shifted = xp.where(top, 0.0, x) - xp.where(top, 0.0, largest)  # infinity minus infinity is not asked for
+    e = xp.exp(shifted)
+    total = xp.sum(e, axis=-1, keepdims=True)
+    undecided = (largest == -math.inf) | ((largest == math.inf) & (total > 1))
+    return shifted, e, xp.where(undecided, math.nan, total)

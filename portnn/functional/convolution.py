@@ -16,6 +16,7 @@ from array_api_compat import array_namespace
 from portnn._typing import Array, Backward
 from portnn.errors import ShapeError
 from portnn.functional.linear import matmul
+from portnn.functional.sums import sum_leading
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend, pair, spread, views
 from portnn.kernels import differentiable
 
@@ -71,7 +72,7 @@ def conv2d(
     y = _correlate(x, w, rows, columns, groups, memory) + b
 
     def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
-        db = array_namespace(dy).sum(dy, axis=(0, 1, 2))
+        db = sum_leading(dy)
         dw = _kernel_gradient(x, dy, rows, columns, groups, memory)
         return (_scatter(dy, w, rows, columns, groups, memory) if input_grad else None), dw, db
 
@@ -123,7 +124,7 @@ def conv_transpose2d(
     y = _scatter(x, w, rows, columns, groups, memory) + b
 
     def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
-        db = array_namespace(dy).sum(dy, axis=(0, 1, 2))
+        db = sum_leading(dy)
         dw = _kernel_gradient(dy, x, rows, columns, groups, memory)
         return (_correlate(dy, w, rows, columns, groups, memory) if input_grad else None), dw, db
 

@@ -1,8 +1,7 @@
 """The affine map, and the product of matrices that it is made of."""
 
-from array_api_compat import array_namespace
-
 from portnn._typing import Array, Backward
+from portnn.functional.sums import sum_over
 from portnn.kernels import array_function, differentiable
 
 __all__ = ["affine", "matmul"]
@@ -46,11 +45,10 @@ def affine(x: Array, w: Array, b: Array) -> tuple[Array, Backward]:
     >>> dx
     array([[4., 3., 4.]])
     """
-    xp = array_namespace(x)
     y = matmul(x, w) + b
 
     def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
         dx = matmul(dy, w.T) if input_grad else None
-        return dx, matmul(x.T, dy), xp.sum(dy, axis=0)
+        return dx, matmul(x.T, dy), sum_over(dy, 0)
 
     return y, backward

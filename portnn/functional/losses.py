@@ -1,7 +1,8 @@
 """The mathematics of the losses: one value for each example, without any reduction over the batch.
 
 ``values, backward = f(prediction, target)`` with values of shape (n,), and
-``backward(dvalues) -> dprediction`` for dvalues of shape (n,). Targets get no gradient.
+``backward(dvalues) -> dprediction`` for dvalues of shape (n,). Targets get no gradient. At infinite predictions values
+and gradients are their limits, where there are any.
 """
 
 import math
@@ -9,11 +10,13 @@ import math
 from array_api_compat import array_namespace, device
 
 from portnn._typing import Array, Backward
+from portnn.errors import DataError
 from portnn.functional.activations import log_softmax
 from portnn.kernels import differentiable
 
 __all__ = [
     "absolute_error",
+    "class_numbers",
     "half_poisson_deviance",
     "half_squared_error",
     "huber",
@@ -35,7 +38,8 @@ def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float =
     logits : array, shape (n, k)
         Scores before the softmax. Minus infinity rules a class out.
     target : array, shape (n,) of integers in 0 .. k-1, or shape (n, k)
-        Class numbers, or a distribution over the classes in each row (one-hot or soft).
+        Class numbers, or a distribution over the classes in each row (one-hot or soft). For a number that is none of
+        the classes, value and gradient of the example are NaN; so in all losses of this module that take them.
     label_smoothing : float, default 0.0
         ``t`` becomes ``(1 - s) t + s / k`` (Szegedy et al. 2016).
 
@@ -115,21 +119,36 @@ def kl_divergence(logits: Array, target: Array) -> tuple[Array, Backward]:
 
 
 def _rows(target: Array, like: Array) -> Array:
-    """The target as rows over the classes: class numbers become one-hot."""
+    """The target as rows over the classes: class numbers become one-hot, and NaN where there is no such class."""
     if target.ndim != 1:
         return target
-    xp = array_namespace(like)
-    # Not in the dtype of the target: 300 classes do not fit into uint8.
-    classes = xp.arange(like.shape[-1], dtype=xp.int32, device=device(like))
-    return xp.astype(xp.astype(target, xp.int32)[:, None] == classes, like.dtype)
+    xp, k = array_namespace(like), like.shape[-1]
+    number, known = class_numbers(target, k)
+    classes = xp.arange(k, dtype=xp.int32, device=device(like))
+    return xp.where(known[:, None], xp.astype(number[:, None] == classes, like.dtype), math.nan)
+
+
+def class_numbers(target: Array, k: int) -> tuple[Array, Array]:
+    """Class numbers, shape (n,) of any integers, as int32, and which of them are in ``0 .. k-1``.
+
+    Raises DataError where they are no integers.
+    """
+    xp = array_namespace(target)
+    if not xp.isdtype(target.dtype, "integral"):
+        if xp.isdtype(target.dtype, "bool"):
+            return class_numbers(xp.astype(target, xp.int32), k)
+        raise DataError(f"class numbers must be integers, not {target.dtype}: give integers, or rows over the classes")
+    # Looked at before they are cast: 2^32 + 1 is no class 1. And 300 classes do not fit into uint8.
+    known = (target >= 0) & (target <= min(k - 1, int(xp.iinfo(target.dtype).max)))
+    return xp.astype(target, xp.int32), known
 
 
 @differentiable(shapes="n ..., n ... -> n")
 def sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward]:
     """Binary cross-entropy of sigmoid(logits), summed over the outputs of an example.
 
-    ``sum_j -t_j log s(x_j) - (1 - t_j) log(1 - s(x_j))``, computed as ``max(x, 0) - x t + log(1 + exp(-|x|))``,
-    which neither overflows nor takes the logarithm of 0.
+    ``sum_j -t_j log s(x_j) - (1 - t_j) log(1 - s(x_j))``, computed as ``|x| w + log(1 + exp(-|x|))`` with the share w
+    of the target that x speaks against, ``t`` or ``1 - t``: this neither overflows nor takes the logarithm of 0.
 
     Parameters
     ----------
@@ -145,12 +164,15 @@ def sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward
         ``backward(dvalues) -> dlogits``, ``dlogits = (s(logits) - t) dvalues``.
     """
     xp = array_namespace(logits)
-    e = xp.exp(-xp.abs(logits))
-    elementwise = xp.where(logits < 0, 0.0, logits) - logits * target + xp.log1p(e)
+    size = xp.abs(logits)
+    e = xp.exp(-size)
+    against = xp.where(logits < 0, target, 1.0 - target)
+    elementwise = against * xp.where(against == 0, 0.0, size) + xp.log1p(e)
 
     def backward(dvalues: Array) -> Array:
-        probability = xp.where(logits < 0, e, 1.0) / (1.0 + e)
-        return (probability - target) * _column(dvalues, logits)
+        # s(x) (1 - t) - s(-x) t: of s(x) - t nothing is left where s(x) is next to 1.
+        one, zero = xp.where(logits < 0, e, 1.0), xp.where(logits < 0, 1.0, e)
+        return (one * (1.0 - target) - zero * target) / (1.0 + e) * _column(dvalues, logits)
 
     return _sum_by_example(elementwise), backward
 
@@ -256,7 +278,9 @@ def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     def backward(dvalues: Array) -> Array:
         return (rate - target) / count * _column(dvalues, log_rate)
 
-    return _sum_by_example(rate - target * log_rate) / count, backward
+    # No part of it where nothing was counted, nor where an infinite rate outdoes it.
+    part = target * xp.where((target == 0) | (rate == math.inf), 0.0, log_rate)
+    return _sum_by_example(rate - part) / count, backward
 
 
 @differentiable(shapes="n ..., n ... -> n")
@@ -281,12 +305,15 @@ def half_poisson_deviance(log_rate: Array, target: Array) -> tuple[Array, Backwa
     """
     xp = array_namespace(log_rate)
     rate = xp.exp(log_rate)
-    least = target * xp.log(xp.where(target > 0, target, 1.0)) - target
+    # t (exp(d) - 1 - d), where the terms of the formula would cancel for large counts.
+    apart = log_rate - xp.log(xp.where(target > 0, target, 1.0))
+    apart = xp.where(rate == math.inf, 0.0, apart)
+    values = xp.where((target == 0) | (rate == math.inf), rate, target * (xp.expm1(apart) - apart))
 
     def backward(dvalues: Array) -> Array:
         return (rate - target) * _column(dvalues, log_rate)
 
-    return _sum_by_example(least - target * log_rate + rate), backward
+    return _sum_by_example(values), backward
 
 
 def _sum_by_example(x: Array) -> Array:

@@ -5,11 +5,10 @@ of values that share statistics, and sums over those, the gradient is (Ioffe and
 ``dx = gamma / sqrt(var + eps) (dy - mean(dy) - x_hat mean(dy x_hat))``.
 """
 
-import math
-
 from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
+from portnn.functional.sums import as_rows, mean_over, sum_leading, sum_over
 from portnn.kernels import array_function, differentiable
 
 __all__ = ["batch_norm", "batch_norm_inference", "channel_moments", "layer_norm"]
@@ -17,9 +16,12 @@ __all__ = ["batch_norm", "batch_norm_inference", "channel_moments", "layer_norm"
 
 @array_function(shapes="... k -> k")
 def channel_moments(x: Array) -> tuple[Array, Array]:
-    """Mean and (biased) variance of every channel: of x, shape (n, ..., k), over all axes but the last; shape (k,)."""
-    xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
-    return xp.mean(x, axis=axes), xp.var(x, axis=axes)
+    """Mean and (biased) variance of every channel: of x, shape (n, ..., k), over all axes but the last; shape (k,).
+
+    NaN where there are no values.
+    """
+    _, mean, variance = _centred(as_rows(x))
+    return mean, variance
 
 
 @differentiable(shapes="... k, k, k -> ... k")
@@ -41,15 +43,18 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
     backward : callable
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
-    xp, axes = array_namespace(x), tuple(range(x.ndim - 1))
-    x_hat, inverse = _standardise(x, axes, eps)
-    count = math.prod(x.shape[:-1])
+    xp = array_namespace(x)
+    centred, _, variance = _centred(as_rows(x))
+    inverse = 1.0 / xp.sqrt(variance + eps)
+    x_hat, count = centred * inverse, max(centred.shape[0], 1)
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
-        dgamma, dbeta = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
-        return gamma * inverse * (dy - dbeta / count - x_hat * (dgamma / count)), dgamma, dbeta
+        slopes = as_rows(dy)
+        dgamma, dbeta = sum_over(slopes * x_hat, 0), sum_over(slopes, 0)
+        dx = gamma * inverse * (slopes - dbeta / count - x_hat * (dgamma / count))
+        return xp.reshape(dx, x.shape), dgamma, dbeta
 
-    return gamma * x_hat + beta, backward
+    return xp.reshape(gamma * x_hat + beta, x.shape), backward
 
 
 @differentiable(shapes="... k, k, k, k, k -> ... k")
@@ -74,12 +79,12 @@ def batch_norm_inference(
     backward : callable
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
-    xp, leading = array_namespace(x), tuple(range(x.ndim - 1))
+    xp = array_namespace(x)
     inverse = 1.0 / xp.sqrt(var + eps)
     x_hat = (x - mean) * inverse
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
-        return gamma * inverse * dy, xp.sum(dy * x_hat, axis=leading), xp.sum(dy, axis=leading)
+        return gamma * inverse * dy, sum_leading(dy * x_hat), sum_leading(dy)
 
     return gamma * x_hat + beta, backward
 
@@ -102,20 +107,24 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
     backward : callable
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
-    xp, leading = array_namespace(x), tuple(range(x.ndim - 1))
-    x_hat, inverse = _standardise(x, (-1,), eps)
+    xp = array_namespace(x)
+    centred = x - xp.mean(x, axis=-1, keepdims=True)
+    inverse = 1.0 / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    x_hat = centred * inverse
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
         g = gamma * dy
         along = xp.mean(g, axis=-1, keepdims=True) + x_hat * xp.mean(g * x_hat, axis=-1, keepdims=True)
-        return inverse * (g - along), xp.sum(dy * x_hat, axis=leading), xp.sum(dy, axis=leading)
+        return inverse * (g - along), sum_leading(dy * x_hat), sum_leading(dy)
 
     return gamma * x_hat + beta, backward
 
 
-def _standardise(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
-    """``(x - mean) / sqrt(var + eps)`` over some axes, and ``1 / sqrt(var + eps)`` with these axes kept."""
-    xp = array_namespace(x)
-    centred = x - xp.mean(x, axis=axes, keepdims=True)
-    inverse = 1.0 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
-    return centred * inverse, inverse
+def _centred(x: Array) -> tuple[Array, Array, Array]:
+    """The distances of the rows of a matrix from their mean, the mean, and the mean of their squares."""
+    # From the first row on, so that a mean far from 0 costs no precision; a sum, as there may be no first row.
+    first = array_namespace(x).sum(x[: min(1, x.shape[0]), :], axis=0)
+    apart = x - first
+    away = mean_over(apart, 0)
+    centred = apart - away
+    return centred, first + away, mean_over(centred * centred, 0)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+import math
+from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from portnn._typing import Array, Backward, Shape
 from portnn.errors import ConfigError
+from portnn.functional.sums import mean_over, pairwise
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend, spread, views
 from portnn.kernels import differentiable
 
-__all__ = ["average_pool2d", "global_average_pool", "max_pool2d", "pool_axes"]
+__all__ = ["average_pool2d", "global_average_pool", "inside", "max_pool2d", "pool_axes"]
 
 
 @differentiable(shapes="n h w c -> n rows columns c")
 def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Backward]:
     """The largest value of each window; of equal ones, the first in reading order gets the gradient, as in torch.
+
+    NaN is larger than any number, and of several the last one gets the gradient, as in torch, too.
 
     Parameters
     ----------
@@ -42,24 +47,40 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
     ConfigError
         If there is as much padding on a side as a window is long: it would hold nothing else.
     """
-    xp = array_namespace(x)
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    lowest = -float(xp.finfo(x.dtype).max)
+    xp = array_namespace(x)
 
     def windows() -> list[Array]:
-        return views(extend(x, rows.ends, columns.ends, value=lowest), rows, columns)
+        return views(extend(x, rows.ends, columns.ends, value=-math.inf), rows, columns)
 
     y = functools.reduce(xp.maximum, windows())
 
     def backward(dy: Array) -> Array:
-        parts, free = [], xp.ones_like(y, dtype=xp.bool)
-        for view in windows():
-            first = free & (view == y)
+        found, chosen, free = windows(), [], xp.ones_like(y, dtype=xp.bool)
+        for view, here in zip(found, inside(x, rows, columns), strict=True):
+            first = free & (view == y) if here is None else free & here & (view == y)
             free = free & ~first
-            parts.append(xp.where(first, dy, 0.0))
-        return _sum_of_views(parts, rows, columns)
+            chosen.append(first)
+        # What is free still is NaN, which equals nothing.
+        for k in reversed(range(len(found))):
+            last = free & (found[k] != found[k])
+            free = free & ~last
+            chosen[k] = chosen[k] | last
+        return _sum_of_views([xp.where(part, dy, 0.0) for part in chosen], rows, columns)
 
     return y, backward
+
+
+def inside(x: Array, rows: Axis, columns: Axis) -> list[Any]:
+    """Whether each place of each window is in the image, (1, rows, columns, 1); None where there is no padding.
+
+    Minus infinity in an image is more than what padding adds, which never gets a gradient.
+    """
+    if not any(map(any, (rows.ends, columns.ends))):
+        return [None] * (rows.kernel * columns.kernel)
+    xp = array_namespace(x)
+    image = xp.ones((1, *x.shape[1:3], 1), dtype=x.dtype, device=device(x))
+    return [view > 0 for view in views(extend(image, rows.ends, columns.ends), rows, columns)]
 
 
 @differentiable(shapes="n h w c -> n rows columns c")
@@ -70,7 +91,7 @@ def average_pool2d(
     rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     share = 1.0 / (rows.kernel * columns.kernel)
     padded = extend(x, rows.ends, columns.ends)
-    y = sum(views(padded, rows, columns)) * share
+    y = pairwise(views(padded, rows, columns)) * share
 
     def backward(dy: Array) -> Array:
         return _sum_of_views([dy * share] * (rows.kernel * columns.kernel), rows, columns)
@@ -86,7 +107,7 @@ def global_average_pool(x: Array) -> tuple[Array, Backward]:
     def backward(dy: Array) -> Array:
         return xp.broadcast_to(xp.reshape(dy / (h * w), (n, 1, 1, c)), x.shape)
 
-    return xp.mean(x, axis=(1, 2)), backward
+    return mean_over(xp.reshape(x, (n, h * w, c)), 1), backward
 
 
 def pool_axes(image: Shape, size: Pair, stride: Pair | None, padding: Padding) -> tuple[Axis, Axis]:

@@ -37,8 +37,8 @@ class BatchNorm(Layer):
 
     The channel is the last axis: (n, k), or (n, ..., k) with statistics over all axes but the last. At inference the
     running statistics take the place of the batch's: ``new = decay old + (1 - decay) batch``, from mean 0 and
-    variance 1. Both the batch and the running variance are the biased ones (torch keeps the unbiased one, and calls
-    ``1 - decay`` momentum).
+    variance 1; an empty batch leaves them as they are. Both the batch and the running variance are the biased ones
+    (torch keeps the unbiased one, and calls ``1 - decay`` momentum).
 
     Parameters
     ----------
@@ -76,11 +76,14 @@ class BatchNorm(Layer):
         return y, state, _named(pullback)
 
     def _train(self, params: Tree, state: Tree, x: Array) -> tuple[Array, Tree, Backward]:
-        if math.prod(x.shape[:-1]) == 1:
+        count = math.prod(x.shape[:-1])
+        if count == 1:
             raise ShapeError(
                 "BatchNorm cannot train on a batch of one value a channel: use larger batches, or LayerNorm"
             )
         y, pullback = functional.batch_norm(x, params["gamma"], params["beta"], self.eps)
+        if count == 0:  # nothing has no mean
+            return y, state, _named(pullback)
         batch = dict(zip(("mean", "var"), functional.channel_moments(x), strict=True))
         for key, now in batch.items():
             if state[key].shape != now.shape:

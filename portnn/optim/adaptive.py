@@ -127,14 +127,18 @@ class RMSProp(UpdateRule):
 
 @update_rule
 def centred_rmsprop(
-    p: Array, g: Array, v: Array, m: Array, *, lr: float, decay: float, eps: float
+    p: Array, g: Array, s: Array, m: Array, *, lr: float, decay: float, eps: float
 ) -> tuple[Array, Array, Array]:
-    """`rmsprop` with the variance ``v - m^2`` of the gradients in the place of their mean square."""
+    """`rmsprop` with a running variance ``s`` of the gradients, around their running mean ``m``, for the mean square.
+
+    ``s <- decay (s + (1 - decay) (g - m)^2)``, then ``m <- m + (1 - decay) (g - m)``. This ``s`` is the difference
+    ``v - m^2`` of the running means of ``g^2`` and ``g``, of which rounding leaves nothing where g hardly changes.
+    """
     xp = array_namespace(p)
-    v = decay * v + (1.0 - decay) * (g * g)
-    m = decay * m + (1.0 - decay) * g
-    variance = v - m * m  # rounding may make it negative where the gradient hardly changes
-    return p - lr * g / (xp.sqrt(xp.where(variance < 0, 0.0, variance)) + eps), v, m
+    apart = g - m
+    s = decay * (s + (1.0 - decay) * (apart * apart))
+    m = m + (1.0 - decay) * apart
+    return p - lr * g / (xp.sqrt(s) + eps), s, m
 
 
 @dataclass(frozen=True)
