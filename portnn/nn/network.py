@@ -91,9 +91,9 @@ class Network:
         return tree.map(lambda a: self.backend.asarray(a.astype(self.dtype)), host)
 
     def __call__(self, x: Array) -> Array:
-        """The outputs for a batch, at inference: an array of the network's backend, shape (n, *output_shape).
+        """The outputs for a batch, at inference: an array of the network's backend, shape ``(n, *output_shape)``.
 
-        ``x`` has shape (n, *input_shape) and may be of any library. uint8 is read as pixels (`functional.as_float`).
+        ``x``, of shape ``(n, *input_shape)``, may be of any library; uint8 is read as pixels (`functional.as_float`).
         Values are not looked at; `predict` does that.
         """
         with self.backend.context():
@@ -109,7 +109,7 @@ class Network:
         Raises
         ------
         ShapeError, DataError
-            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity.
+            If ``x`` has another shape than ``(n, *input_shape)``, is empty, or holds NaN or infinity.
         """
         known = backend_class_of(type(x))
         home = get_backend("cpu") if known is None else known.from_array(x)

@@ -179,7 +179,7 @@ class Trainer:
 
         Parameters
         ----------
-        x : array, shape (n, *input_shape)
+        x : array, shape ``(n, *input_shape)``
             From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used.
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
