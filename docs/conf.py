@@ -100,6 +100,11 @@ def home_of(name: str) -> str:
     return next(room for room in ROOMS if name in names_of(room))
 
 
+def summary_of(room: str) -> str:
+    """The first paragraph of a room's docstring, in one line."""
+    return " ".join(inspect.cleandoc(importlib.import_module(room).__doc__ or "").partition("\n\n")[0].split())
+
+
 def write(path: Path, *lines: str) -> None:
     """Write a page, unless it is there: what is unchanged is not read anew."""
     text = "\n".join(lines) + "\n"
@@ -124,8 +129,10 @@ def make_reference() -> None:
         "Every public name, with its docstring. ``portnn`` itself offers these, from the rooms below it:",
         ", ".join(f":py:obj:`~{home_of(name)}.{name}`" for name in shortcuts) + ".",
         "",
+        *(f"- :doc:`{room}`: {summary_of(room)}" for room in ROOMS),
+        "",
         ".. toctree::",
-        "   :maxdepth: 1",
+        "   :hidden:",
         "",
         *(f"   {room}" for room in ROOMS),
     )
@@ -188,11 +195,14 @@ def every_name_is_described(app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def seen_from_portnn(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Element | None:
-    """Docstrings say `functional.affine`, as one does after ``from portnn import functional``."""
+    """Docstrings say `functional.affine` and `Network`, as one does after an import; resolve what means one thing."""
     if node.get("refdomain") != "py":
         return None
-    python, page, target = env.get_domain("py"), node.get("refdoc", ""), f"portnn.{node['reftarget']}"
-    return python.resolve_xref(env, page, app.builder, "obj", target, node, text) if target in python.objects else None
+    python, name = env.get_domain("py"), node["reftarget"].removeprefix("portnn.")
+    found = [target for room in ["portnn", *ROOMS] if (target := f"{room}.{name}") in python.objects]
+    if len(found) != 1:
+        return None
+    return python.resolve_xref(env, node.get("refdoc", ""), app.builder, "obj", found[0], node, text)
 
 
 def setup(app: Sphinx) -> None:

@@ -21,7 +21,7 @@ EVERYTHING = "\n".join(TEXTS.values())
 DOCS = ROOT / "docs"
 #: What is fenced, with the word behind the fence.
 BLOCKS = re.findall(r"^```(\S*).*\n((?s:.*?))^```$", EVERYTHING, re.MULTILINE)
-COMMANDS = "\n".join(block for language, block in BLOCKS if not language)
+COMMANDS = "\n".join(block for language, block in BLOCKS if language == "sh")
 ids = [page.name for page in PAGES]
 
 
@@ -46,7 +46,7 @@ def test_every_block_is_known():
     """What is fenced as anything else would not be run; and there are examples."""
     assert EVERYTHING.count("```") == 2 * len(BLOCKS)
     languages = [language for language, _ in BLOCKS]
-    assert set(languages) == {"", "python", "toml", "{toctree}", "{include}"}
+    assert set(languages) == {"python", "sh", "text", "c++", "toml", "{toctree}", "{include}"}
     assert README.count("```python\n") == 4
     assert languages.count("python") > 30
     for language, block in BLOCKS:
