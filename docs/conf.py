@@ -81,6 +81,7 @@ ROOMS = [
     "portnn.data.augmentation",
     "portnn.backend",
     "portnn.kernels",
+    "portnn.shapes",
     "portnn.random",
     "portnn.tree",
     "portnn.gradcheck",
