@@ -1,6 +1,7 @@
 # make train : train a classifier of handwritten digits on the CPU
 # make test  : run the test suite
 # make lint  : style and types
+# make docs  : the pages and the reference as a site, in build/docs; without network, but to install
 # make clean : remove what the others have made
 #
 # Everything is installed into VENV. WITH adds packages to the tests, for example
@@ -12,7 +13,7 @@ WITH ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint clean
+.PHONY: train test lint docs clean
 
 train: $(VENV)/.train
 	$(BIN)/python scripts/train_mnist.py --device cpu --epochs 5
@@ -30,8 +31,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/docs
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs/reference *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portnn needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2])'
@@ -44,6 +48,10 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(PIP) --editable ".[test]"
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[docs]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

@@ -225,7 +225,7 @@ def gradcheck_network(
     network : Network
         Left as it is: a copy of its parameters is cast to float64. Layers run in training mode.
     loss : Loss
-    x, y : arrays, shapes (n, *input_shape) and what the loss takes
+    x, y : arrays, shapes ``(n, *input_shape)`` and what the loss takes
         A few examples; each entry costs two passes of all of them.
     entries : int, default 8
         How many entries of a parameter are compared, drawn at random; all, if it has no more.

@@ -100,7 +100,7 @@ def jacobian(function: Callable[[Array], Array], x: Array, h: float | None = Non
 
     Returns
     -------
-    array, shape (*y.shape, *x.shape)
+    array, shape ``(*y.shape, *x.shape)``
 
     Raises
     ------
@@ -145,7 +145,7 @@ def gradient_descent(
 
     Returns
     -------
-    array, shape (steps + 1, *x.shape)
+    array, shape ``(steps + 1, *x.shape)``
         The start, and the point after each step.
 
     Examples

@@ -145,7 +145,7 @@ class Stream:
         return backend.draw(draw, self.step, shape, dtype)
 
     def permutation(self, n: int) -> NDArray[np.int64]:
-        """The numbers ``0 .. n-1`` in random order: an int64 host array of shape ``(n,)``."""
+        """The numbers ``0`` to ``n-1`` in random order: an int64 host array of shape ``(n,)``."""
         return self.generator().permutation(n)
 
     def full(self, shape: Shape, value: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The tables of the README from what `compare_peers.py` wrote: portnn's time as a share of each peer's.
+"""The tables of docs/benchmarks.md from what `compare_peers.py` wrote: portnn's time as a share of each peer's.
 
     python scripts/summarize_peers.py benchmarks/peers_*.json
 

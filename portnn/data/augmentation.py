@@ -1,7 +1,7 @@
 """Augmentation: images that are moved, turned and disturbed anew in each step of training, on their own device.
 
 An augmentation is a callable ``augment(x, rng) -> x`` without a state. Images are floats of shape (n, h, w) or
-(n, h, w, c), bytes having been scaled to 0 .. 1 before; each one of a batch gets draws of its own. The draws are equal
+(n, h, w, c), bytes having been divided by 255 before; each one of a batch gets draws of its own. The draws are equal
 bit for bit on every backend, the images to rounding. What comes in from outside an image is 0.
 
 >>> import numpy as np
@@ -84,7 +84,7 @@ class Augmentation(ABC):
 
 @dataclass(frozen=True)
 class Shift(Augmentation):
-    """Moves images by whole pixels, along each axis by one of ``-pixels .. pixels``, all equally likely.
+    """Moves images by whole pixels, along each axis by one of ``-pixels`` to ``pixels``, all equally likely.
 
     It pads images with zeros and crops them to their old size: the ``RandomCrop(32, padding=4)`` by which one trains on
     CIFAR-10 is ``Shift(4)``.
@@ -106,7 +106,7 @@ class Shift(Augmentation):
 
 @dataclass(frozen=True)
 class RandomCrop(Augmentation):
-    """Cuts a window out of images, at any place with equal probability, as torchvision and Keras do: to (n, *size, c).
+    """Cuts a window out of images, at any place with equal probability, as torchvision and Keras do: ``(n, *size, c)``.
 
     `Trainer` refuses windows of another size than its images, whose shape is the network's input: smaller ones are
     for loops of your own.
@@ -160,7 +160,7 @@ class Flip(Augmentation):
 
 @dataclass(frozen=True)
 class Rotate(Augmentation):
-    """Turns images about their centres, by an angle uniform in ``-degrees .. degrees``; positive is counter-clockwise.
+    """Turns images about their centres, by an angle uniform from ``-degrees`` to ``degrees`` (counter-clockwise).
 
     Values between pixels are bilinear.
 
@@ -184,7 +184,7 @@ class Rotate(Augmentation):
 
 @dataclass(frozen=True)
 class Zoom(Augmentation):
-    """Enlarges images about their centres by a factor uniform in ``1 - share .. 1 + share``; below 1 they shrink.
+    """Enlarges images about their centres by a factor uniform from ``1 - share`` to ``1 + share``; below 1 they shrink.
 
     Values between pixels are bilinear.
 
@@ -206,9 +206,9 @@ class Zoom(Augmentation):
 
 @dataclass(frozen=True)
 class Brightness(Augmentation):
-    """Adds a number uniform in ``-amount .. amount`` (``amount >= 0``) to all values of an image.
+    """Adds a number uniform from ``-amount`` to ``amount`` (``amount >= 0``) to all values of an image.
 
-    Nothing is clipped, here or in `Contrast` and `Noise`: images that were standardised do not lie in 0 .. 1.
+    Nothing is clipped, here or in `Contrast` and `Noise`: images that were standardised do not lie between 0 and 1.
     """
 
     amount: float
@@ -222,7 +222,7 @@ class Brightness(Augmentation):
 
 @dataclass(frozen=True)
 class Contrast(Augmentation):
-    """Multiplies the distances from the mean of an image by a factor uniform in ``1 - amount .. 1 + amount``.
+    """Multiplies the distances from the mean of an image by a factor uniform from ``1 - amount`` to ``1 + amount``.
 
     ``amount`` is in [0, 1). Each channel has a mean of its own, and keeps it.
     """
@@ -306,7 +306,7 @@ def _symmetric(images: Array, rng: Stream) -> Array:
 
 
 def _whole(images: Array, rng: Stream, count: int) -> Array:
-    """One of the whole numbers ``0 .. count-1`` for each image, as a float.
+    """One of the whole numbers ``0`` to ``count-1`` for each image, as a float.
 
     It cannot come out as ``count``: with u at most 1 - epsilon/2, ``u * count`` is nearer to the float below it.
     """
@@ -314,7 +314,7 @@ def _whole(images: Array, rng: Stream, count: int) -> Array:
 
 
 def _window(images: Array, rng: Stream, size: tuple[int, int], padding: tuple[int, int]) -> Array:
-    """Windows at random places of images that have zeros around them: (n, h, w, c) to (n, *size, c)."""
+    """Windows at random places of images that have zeros around them: (n, h, w, c) to ``(n, *size, c)``."""
     places = []
     for axis, name in ((1, "rows"), (2, "columns")):
         length, border = size[axis - 1], padding[axis - 1]

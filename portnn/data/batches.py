@@ -13,7 +13,7 @@ __all__ = ["batches", "in_batches", "shuffled_batches"]
 
 
 def batches(n: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """The numbers ``0 .. n-1`` in order, ``batch_size`` at a time; the last batch may be smaller.
+    """The numbers ``0`` to ``n-1`` in order, ``batch_size`` at a time; the last batch may be smaller.
 
     >>> list(batches(5, 2))
     [array([0, 1]), array([2, 3]), array([4])]
@@ -22,7 +22,7 @@ def batches(n: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
 
 
 def shuffled_batches(n: int, batch_size: int, rng: Stream) -> Iterator[NDArray[np.int64]]:
-    """The numbers ``0 .. n-1`` in the random order of ``rng``, ``batch_size`` at a time."""
+    """The numbers ``0`` to ``n-1`` in the random order of ``rng``, ``batch_size`` at a time."""
     return in_batches(rng.permutation(n), batch_size)
 
 

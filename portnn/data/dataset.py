@@ -19,7 +19,7 @@ class Dataset(NamedTuple):
     x_train, x_test : array, shape (n, ...)
     y_train, y_test : int64 array, shape (n,)
     classes : int
-        Number of classes; the labels are 0 .. classes-1.
+        Number of classes; the labels are 0 to classes-1.
     """
 
     name: str

@@ -36,7 +36,7 @@ _TIMEOUT = (3.0, 30.0)  # seconds to connect, and between two pieces of an answe
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """60,000 training and 10,000 test images, uint8, shape (28, 28), with labels 0 .. 9.
+    """60,000 training and 10,000 test images, uint8, shape (28, 28), with labels 0 to 9.
 
     Parameters
     ----------

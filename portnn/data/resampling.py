@@ -12,7 +12,7 @@ __all__ = ["numbers", "pixels", "sample"]
 
 
 def numbers(images: Array, count: int, axis: int) -> Array:
-    """The numbers ``0 .. count-1`` along an axis, as floats."""
+    """The numbers ``0`` to ``count-1`` along an axis, as floats."""
     xp = array_namespace(images)
     values = xp.arange(count, dtype=images.dtype, device=device(images))
     return xp.reshape(values, tuple(count if i == axis else 1 for i in range(4)))

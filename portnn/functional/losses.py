@@ -37,7 +37,7 @@ def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float =
     ----------
     logits : array, shape (n, k)
         Scores before the softmax. Minus infinity rules a class out.
-    target : array, shape (n,) of integers in 0 .. k-1, or shape (n, k)
+    target : array, shape (n,) of integers from 0 to k-1, or shape (n, k)
         Class numbers, or a distribution over the classes in each row (one-hot or soft). For a number that is none of
         the classes, value and gradient of the example are NaN; so in all losses of this module that take them.
     label_smoothing : float, default 0.0
@@ -76,7 +76,7 @@ def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e
     Parameters
     ----------
     probabilities : array, shape (n, k)
-    target : array, shape (n,) of integers in 0 .. k-1, or shape (n, k)
+    target : array, shape (n,) of integers from 0 to k-1, or shape (n, k)
     eps : float, default 1e-7
         Keeps the logarithm of 0 away.
 
@@ -103,7 +103,7 @@ def kl_divergence(logits: Array, target: Array) -> tuple[Array, Backward]:
     Parameters
     ----------
     logits : array, shape (n, k)
-    target : array, shape (n, k), or shape (n,) of integers in 0 .. k-1
+    target : array, shape (n, k), or shape (n,) of integers from 0 to k-1
         A distribution over the classes in each row; ``0 log 0`` is 0.
 
     Returns

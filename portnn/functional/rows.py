@@ -11,7 +11,7 @@ __all__ = ["as_float", "take_rows"]
 def as_float(x: Array, dtype: DType) -> Array:
     """Read an array as floats of ``dtype``; bytes are read as pixels.
 
-    uint8 means brightness in 0 .. 255 and is divided by 255. Every other dtype is cast. The rule holds wherever
+    uint8 means brightness from 0 to 255 and is divided by 255. Every other dtype is cast. The rule holds wherever
     data enters a network, in training and in prediction, so images can stay bytes until they are used. It does not hold
     for `MLPClassifier` and `MLPRegressor`, which take bytes for numbers, as scikit-learn does.
 

@@ -15,7 +15,7 @@ __all__ = ["channels_last", "flatten", "pad", "reshape"]
 
 @differentiable(shapes="n ... -> n *shape")
 def reshape(x: Array, *, shape: Shape) -> tuple[Array, Backward]:
-    """(n, ...) to (n, *shape), the last axis running fastest."""
+    """(n, ...) to ``(n, *shape)``, the last axis running fastest."""
     xp = array_namespace(x)
 
     def backward(dy: Array) -> Array:

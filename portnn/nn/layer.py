@@ -34,7 +34,7 @@ class Layer(ABC):
 
         Returns
         -------
-        y : array, shape (n, *output_shape)
+        y : array, shape ``(n, *output_shape)``
         state : tree
             Of the structure of the given state.
         backward : callable

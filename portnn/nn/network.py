@@ -153,9 +153,9 @@ class Network:
         return tree.map(lambda a: self.backend.asarray(a.astype(self.dtype)), host)
 
     def __call__(self, x: Array) -> Array:
-        """The outputs for a batch, at inference: an array of the network's backend, shape (n, *output_shape).
+        """The outputs for a batch, at inference: an array of the network's backend, shape ``(n, *output_shape)``.
 
-        ``x`` has shape (n, *input_shape) and may be of any library. uint8 is read as pixels (`functional.as_float`).
+        ``x``, of shape ``(n, *input_shape)``, may be of any library; uint8 is read as pixels (`functional.as_float`).
         Values are not looked at, and nothing is said of another scale than in training; `predict` does that.
         """
         with self.backend.context():
@@ -176,8 +176,8 @@ class Network:
         Raises
         ------
         ShapeError, DataError
-            If ``x`` has another shape than (n, *input_shape), is empty, or holds NaN or infinity; or if parameters that
-            were put into the network do not fit it.
+            If ``x`` has another shape than ``(n, *input_shape)``, is empty, or holds NaN or infinity; or if parameters
+            that were put into the network do not fit it.
         """
         with self.backend.context():
             self.settle()

@@ -26,7 +26,7 @@ class Flatten(Parameterless):
 
 @dataclass(frozen=True)
 class Reshape(Parameterless):
-    """Examples of another shape: (n, ...) to (n, *shape). ``Reshape((28, 28, 1))`` gives grey images their channel.
+    """Examples of another shape: (n, ...) to ``(n, *shape)``. ``Reshape((28, 28, 1))`` gives grey images their channel.
 
     Parameters
     ----------

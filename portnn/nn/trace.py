@@ -28,7 +28,7 @@ class LayerTrace:
     path : str
         Where the layer is, as in `Network.summary`, such as ``"0.2"``.
     layer : Layer
-    output : array, shape (n, *output_shape), on the device of the network
+    output : array, shape ``(n, *output_shape)``, on the device of the network
     mean, std : float
         Over all of its values.
     counts : list of int
@@ -54,7 +54,7 @@ def trace(network: Network, x: Array, *, bins: int = 30) -> list[LayerTrace]:
     Parameters
     ----------
     network : Network
-    x : array, shape (n, *input_shape)
+    x : array, shape ``(n, *input_shape)``
         Of any library; one batch, so that all outputs are held at once.
     bins : int, default 30
         Number of bars of each histogram.

@@ -22,7 +22,7 @@ def pseudo_labels(network: Network, x: Array, *, threshold: float = 0.9) -> tupl
     ----------
     network : Network
         Its outputs are scores of classes (logits), shape (n, k).
-    x : array, shape (n, *input_shape)
+    x : array, shape ``(n, *input_shape)``
     threshold : float, default 0.9
         The smallest probability of the best class that counts as sure, in [0, 1).
 
@@ -64,8 +64,8 @@ def fit_with_pseudo_labels(
     ----------
     trainer : Trainer
         With a loss that takes class numbers.
-    x, y : arrays, shapes (n, *input_shape) and (n,) of class numbers
-    unlabelled : array, shape (m, *input_shape)
+    x, y : arrays, shapes ``(n, *input_shape)`` and (n,) of class numbers
+    unlabelled : array, shape ``(m, *input_shape)``
         Of the same kind of numbers as ``x``.
     rounds : int, default 5
     epochs : int, default 1

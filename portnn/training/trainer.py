@@ -201,9 +201,9 @@ class Trainer:
 
         Parameters
         ----------
-        x : array, shape (n, *input_shape)
+        x : array, shape ``(n, *input_shape)``
             From any library. uint8 is read as pixels (`functional.as_float`) and stays bytes until it is used. Warns if
-            the network was trained on bytes, and these, or those of validation, are other numbers of 0 .. 255; or the
+            the network was trained on bytes, and these, or those of validation, are other numbers of 0 to 255; or the
             other way round. Not copied without need: what is written into it during the call is trained on.
         y : array, shape (n,) or (n, ...)
             What the loss takes as its target.
