@@ -1,5 +1,6 @@
 """What the CuPy backend does besides computing: devices, precision, memory, uploads. Without a GPU; see `fake_cupy`."""
 
+import contextlib
 import pickle
 import threading
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from portnn_backends.cupy_backend import CupyBackend
 
 from portnn import Network, Trainer, get_backend, losses, nn, optim
 from portnn.backend import Memory
-from portnn.errors import BackendError, DeviceMemoryError, PortnnError
+from portnn.errors import BackendError, DeviceMemoryError, DivergenceError, PortnnError
 from portnn.training.feeds import Mapped, Resident
 
 X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(np.uint8)
@@ -163,8 +164,9 @@ def test_data_that_are_read_before_they_have_arrived_would_be_seen(imitation, mo
     batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, 50, 10)]
     alone.fit_batches(batches)
     monkeypatch.setattr(fake_cupy.Stream, "wait_event", lambda self, event: None)
-    trainer.fit_batches(batches)
-    assert trainer.history["loss"] != alone.history["loss"]
+    with contextlib.suppress(DivergenceError):  # of class numbers that have not arrived either
+        trainer.fit_batches(batches)
+        assert trainer.history["loss"] != alone.history["loss"]
 
 
 def test_uploads_have_a_stream_of_their_own(imitation):

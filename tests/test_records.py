@@ -52,9 +52,9 @@ def test_a_number_comes_back_from_wherever_it_was_written(value, expected, tmp_p
     for history in (trainer.history, again.history):
         assert history["note"] == [expected] * 2
         assert {type(v) for v in history["note"]} <= {int, float}
-    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text(encoding="utf-8").splitlines()]
     assert [line["note"] for line in lines] == [expected if math.isfinite(expected) else None] * 2
-    rows = list(csv.DictReader((tmp_path / "c").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "c").read_text(encoding="utf-8").splitlines()))
     assert [float(row["note"]) for row in rows] == [expected] * 2
 
 
@@ -82,7 +82,7 @@ def test_what_is_no_number_is_refused_where_it_enters(value, tmp_path):
     with pytest.raises(ConfigError, match=r"cannot be saved: .*column 'note' is .*, of Notes"):
         fit(trainer, until=2)
     assert latest_checkpoint(tmp_path / "k") is None
-    assert (tmp_path / "j").read_text() == (tmp_path / "c").read_text() == ""
+    assert (tmp_path / "j").read_text(encoding="utf-8") == (tmp_path / "c").read_text(encoding="utf-8") == ""
     assert "note" not in trainer.history.records[-1]
     trainer.callbacks = ()
     fit(trainer, until=2)  # the network is whole, and so is its history

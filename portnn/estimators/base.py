@@ -449,6 +449,11 @@ class BaseMLP(Fitted, BaseEstimator, ABC):
                 state["_trainer"] = Trainer(trainer.network, trainer.loss, trainer.optimizer, rng=trainer.rng)
         return state
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_trainer" in vars(self) and "_built" not in vars(self):  # of version 0.1, which did not note it
+            self._built = self._settings(self._hidden_sizes())
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True

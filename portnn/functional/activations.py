@@ -168,7 +168,7 @@ def tanh(x: Array) -> tuple[Array, Backward]:
     """The hyperbolic tangent, for x of any shape; ``dx = dy (1 - y^2)``.
 
     >>> import numpy as np
-    >>> y, backward = tanh(np.asarray([0., 100.]))
+    >>> y, backward = tanh(np.asarray([0., 1000.]))
     >>> y, backward(np.ones(2))
     (array([0., 1.]), array([1., 0.]))
     """

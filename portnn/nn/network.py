@@ -119,8 +119,10 @@ class Network:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Whoever made the arrays may have them still, as a memory map, or the network that was copied.
-        params, layers_state = state["trees"]
-        vars(self).update(state, trees=Trees(params, layers_state, given=True))
+        rest = dict(state)
+        # Version 0.1 had both as attributes.
+        trees = rest.pop("trees") if "trees" in rest else (rest.pop("params"), rest.pop("state"))
+        vars(self).update(rest, trees=Trees(*trees, given=True))
 
     def settle(self) -> None:
         """Bring what was put into ``params`` and ``state`` into the form of the architecture.

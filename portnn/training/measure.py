@@ -83,9 +83,12 @@ def _result(metric: Sums, sums: list[float]) -> float:
 
 
 def _all_numbers(backend: Backend, name: str, values: Any) -> tuple[Array, ...]:
-    if not isinstance(values, tuple | list):
+    if not isinstance(values, tuple):
         raise DataError(f"metric {name!r}: its sums must be a tuple of numbers, not {_described(values)}")
-    return tuple(v if backend.owns(v) and v.ndim == 0 else backend.asarray(_number(backend, name, v)) for v in values)
+    dtype = "float64" if backend.supports("float64") else "float32"
+    return tuple(
+        v if backend.owns(v) and v.ndim == 0 else backend.asarray(_number(backend, name, v), dtype) for v in values
+    )
 
 
 def _number(backend: Backend, name: str, value: Any) -> float:

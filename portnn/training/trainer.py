@@ -439,6 +439,8 @@ class Trainer:
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # What version 0.1 did not have yet.
+        vars(self).update(pending=[], epoch_began=0.0, columns=(), _thread=None, _usual_weight=1.0)
         vars(self).update(state)
         self._slots_given = True  # they may lie in a read-only file
 
