@@ -121,8 +121,8 @@ class Network:
         # Whoever made the arrays may have them still, as a memory map, or the network that was copied.
         rest = dict(state)
         # Version 0.1 had both as attributes.
-        trees = rest.pop("trees") if "trees" in rest else (rest.pop("params"), rest.pop("state"))
-        vars(self).update(rest, trees=Trees(*trees, given=True))
+        params, layers_state = rest.pop("trees") if "trees" in rest else (rest.pop("params"), rest.pop("state"))
+        vars(self).update(rest, trees=Trees(params, layers_state, given=True))
 
     def settle(self) -> None:
         """Bring what was put into ``params`` and ``state`` into the form of the architecture.
