@@ -140,6 +140,7 @@ def _register(
         raise KernelError(f"a portable function called {name!r} is registered already")
     stated = Shapes(shapes, function)
     check, names, count, has_backward = stated.check, stated.names, len(stated.names), kind == "differentiable"
+    any_shape = stated.take_all
 
     @functools.wraps(function)
     def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -147,8 +148,9 @@ def _register(
             args, kwargs = cast(Any, by_position(names, args, kwargs))
             if len(args) < count:
                 return function(*args, **kwargs)  # Python says what is missing
-        arrays: Any = args[:count]
-        check(arrays)
+        arrays: Any = args if len(args) == count else args[:count]
+        if not (any_shape and hasattr(arrays[0], "shape")):
+            check(arrays)
         array_type: Any = type(arrays[0])
         kernel = _twin(name, array_type)
         if kernel is not None and _twins_on.get() and kernel.accepts(arrays):
@@ -187,7 +189,9 @@ def update_leaves(
     kernel = _twin(rule.__name__, array_type) if leaves and _registry.get(rule.__name__) is rule else None
     if kernel is not None and kernel.many and _twins_on.get() and all(kernel.accepts(leaf) for leaf in leaves):
         for leaf in leaves:
-            cast(Any, rule).shapes.check(leaf)
+            shape = leaf[0].shape
+            if not all([a.shape == shape for a in leaf]):
+                cast(Any, rule).shapes.check(leaf)
         return kernel.many(leaves, **hyper)
     return [rule(*leaf, **hyper) for leaf in leaves]
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from array_api_compat import array_namespace, device
 
 from portnn import functional
-from portnn._typing import Array, Backward, DType
+from portnn._typing import Array, Backward, DType, Shape
 from portnn.checks import TargetKind, check_number, hold_number
 from portnn.errors import ConfigError, ShapeError
 from portnn.functional.losses import class_numbers
@@ -111,15 +111,15 @@ class Loss(ABC):
         """Loss, pullback and weight of each example; None if all weigh the same."""
         fields = {name: value for name, value in vars(self).items() if name != "class_weight"}
         values, pullback = self.function(prediction, target, **fields)
-        self._check_by_example("loss", values, prediction)
-        if sample_weight is not None:
-            self._check_by_example("sample_weight", sample_weight, prediction)
+        n = prediction.shape[:1]
+        if values.shape != n:
+            raise ShapeError(self._not_by_example("loss", values, n))
+        if sample_weight is not None and sample_weight.shape != n:
+            raise ShapeError(self._not_by_example("sample_weight", sample_weight, n))
         return values, pullback, self.weights(target, sample_weight, prediction.shape[-1], prediction.dtype)
 
-    def _check_by_example(self, what: str, given: Array, prediction: Array) -> None:
-        if given.shape != prediction.shape[:1]:
-            n = tuple(prediction.shape[:1])
-            raise ShapeError(f"{type(self).__name__}'s {what} is one number an example, {n}, not {tuple(given.shape)}")
+    def _not_by_example(self, what: str, given: Array, n: Shape) -> str:
+        return f"{type(self).__name__}'s {what} is one number an example, {tuple(n)}, not {tuple(given.shape)}"
 
     def may_leave_out(self, sample_weight: Array | None) -> bool:
         """Whether the weights, whose values are not looked at, may be 0 for an example."""

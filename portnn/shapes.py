@@ -54,6 +54,8 @@ class Shapes:
     ----------
     names : tuple of str
         The parameters that are arrays.
+    take_all : bool
+        Whether there is one array, of any shape.
     """
 
     def __init__(self, text: str, function: Callable[..., Any]) -> None:
@@ -64,6 +66,8 @@ class Shapes:
         self.names = tuple(inspect.signature(function).parameters)[: len(self._inputs)]
         if not arrow or len(self.names) < len(self._inputs):
             raise KernelError(f"{text!r} does not say what shapes the arrays of {self.function} have")
+        #: Whether every array will do.
+        self.take_all = self._inputs == [[("...",)]]
         self._right: set[tuple[Shape, ...]] = set()
 
     def __str__(self) -> str:
@@ -157,10 +161,14 @@ def checked_pullback(y: Array, backward: Backward, name: str, *, cast: bool = Fa
     shape, dtype = y.shape, y.dtype
 
     def pullback(dy: Array, *args: Any, **kwargs: Any) -> Any:
-        if getattr(dy, "shape", None) != shape:
+        try:
+            fits = dy.shape == shape
+        except AttributeError:
+            fits = False
+        if not fits:
             given = f"of shape {tuple(dy.shape)}" if hasattr(dy, "shape") else f"a {type(dy).__name__}"
             raise ShapeError(f"the backward of {name} takes dy of the shape of its y, {tuple(shape)}, not {given}")
-        if cast and dy.dtype != dtype:
+        if cast and dy.dtype is not dtype and dy.dtype != dtype:
             dy = array_namespace(dy).astype(dy, dtype)
         return backward(dy, *args, **kwargs)
 

@@ -69,7 +69,8 @@ class Sequential(Layer):
                 dy, grads[i] = pullbacks[i](dy, input_grad=input_grad or i > stop)
             return (dy if input_grad else None), tuple(grads)
 
-        return y, tuple(new_states), checked_pullback(y, backward, "Sequential")
+        # Of some layers, the last one looks at dy.
+        return y, tuple(new_states), backward if pullbacks else checked_pullback(y, backward, "Sequential")
 
     def apply(self, params: Tree, state: Tree, x: Array) -> Array:
         # Layer by layer, so that what a layer keeps for its backward is dropped before the next one runs.
