@@ -404,3 +404,18 @@ def test_an_accumulation_of_before_its_pieces_had_weights(step, tmp_path):
     changed(tmp_path / "c", lambda t: None, as_it_was)
     again = fit(resumed(tmp_path / "c", **kwargs), until=3, batch_size=size)
     np.testing.assert_allclose(again.history["loss"], alone.history["loss"], rtol=1e-5)
+
+
+def test_slots_of_another_meaning_are_refused(tmp_path, monkeypatch):
+    """The first version of centred RMSProp kept the mean of the squares where now the variance is."""
+    optimizer = optim.CentredRMSProp(lr=0.01)
+    now = fit(make(optimizer=optimizer, callbacks=()), until=1)
+    now.save(tmp_path / "now")
+    with monkeypatch.context() as patch:
+        patch.setattr(optim.CentredRMSProp, "kind", optim.CentredRMSProp)
+        fit(make(optimizer=optimizer, callbacks=()), until=1).save(tmp_path / "before")
+    again = make(optimizer=optimizer, callbacks=())
+    with pytest.raises(ConfigError, match="the checkpoint's optimizer is CentredRMSProp; the trainer's is .*variance"):
+        again.load(tmp_path / "before")
+    again.load(tmp_path / "now")
+    assert again.step == now.step

@@ -147,3 +147,8 @@ class CentredRMSProp(RMSProp):
 
     rule = staticmethod(centred_rmsprop)
     slot_count = 2
+
+    @property
+    def kind(self) -> object:
+        # Version 0.1 kept the mean of the squares in the place of the variance: its slots would be misread.
+        return CentredRMSProp, "variance"
