@@ -18,6 +18,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array
 from portnn.errors import ShapeError
+from portnn.functional.losses import class_numbers
 from portnn.shapes import shaped
 
 __all__ = ["Mean", "Sums", "accuracy", "binary_accuracy"]
@@ -126,6 +127,8 @@ def accuracy(prediction: Array, target: Array) -> Array:
     ------
     ShapeError
         If there are not two scores at least for each example.
+    DataError
+        If class numbers are no integers.
 
     Examples
     --------
@@ -139,12 +142,13 @@ def accuracy(prediction: Array, target: Array) -> Array:
             "for one output, take binary_accuracy"
         )
     xp = array_namespace(prediction)
-    chosen = xp.argmax(prediction, axis=-1)
-    right = xp.astype(target, chosen.dtype) if target.ndim == 1 else xp.argmax(target, axis=-1)
-    unknown = xp.any(_is_nan(prediction), axis=-1)
-    if target.ndim > 1:
-        unknown = unknown | xp.any(_is_nan(target), axis=-1)
-    return xp.where(unknown, math.nan, xp.astype(chosen == right, prediction.dtype))
+    chosen, unknown = xp.argmax(prediction, axis=-1), xp.any(_is_nan(prediction), axis=-1)
+    if target.ndim == 1:
+        number, known = class_numbers(target, prediction.shape[-1])
+        hits = (xp.astype(chosen, number.dtype) == number) & known
+    else:
+        hits, unknown = chosen == xp.argmax(target, axis=-1), unknown | xp.any(_is_nan(target), axis=-1)
+    return xp.where(unknown, math.nan, xp.astype(hits, prediction.dtype))
 
 
 @Mean

@@ -6,7 +6,7 @@ from families import LOSSES, LossCase
 from helpers import assert_close, assert_here, get, put
 
 from portnn import get_backend, losses, metrics
-from portnn.errors import ConfigError, ShapeError
+from portnn.errors import ConfigError, DataError, ShapeError
 from portnn.gradcheck import gradcheck
 
 all_losses = pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
@@ -196,3 +196,10 @@ def test_the_accuracy_of_what_is_no_number_is_none(metric, place, typed):
         assert np.isnan(get(backend, metric(put(backend, broken[0], dtype), backend.asarray(np.asarray([0, 2])))))
     nothing = put(backend, np.full((4, 3), np.nan), dtype)
     assert np.isnan(get(backend, metric(nothing, put(backend, np.eye(4, 3), dtype))))
+
+
+def test_class_numbers_of_the_accuracy_are_integers():
+    scores = np.eye(3)
+    with pytest.raises(DataError, match="class numbers must be integers, not float64"):
+        metrics.accuracy(scores, np.arange(3.0))
+    assert metrics.accuracy(scores, np.asarray([0, 2**32 + 1, -1])) == pytest.approx(1 / 3)  # 2^32 + 1 is no class 1
