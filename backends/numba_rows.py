@@ -8,7 +8,16 @@ import numpy as np
 
 from .numba_compile import compiled
 
-__all__ = ["class_slopes", "class_values", "divided_rows", "relu_slopes"]
+__all__ = ["are_rows", "class_slopes", "class_values", "divided_rows", "relu_slopes"]
+
+
+@compiled
+def are_rows(index: Any, n: int) -> bool:
+    """Whether all entries of index, flat, are numbers of n rows; negative ones count from the end."""
+    for i in range(index.size):
+        if not -n <= index[i] < n:
+            return False
+    return True
 
 
 @compiled

@@ -138,7 +138,7 @@ def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
     compiled = loops("rows")
     if compiled is None or x.dtype != np.uint8 or not x.flags.c_contiguous or not x.size or not index.size:
         return take_rows.portable(x, index, dtype)
-    if index.min() < -len(x) or index.max() >= len(x):  # the loops do not look
+    if not compiled.are_rows(index, len(x)):  # the loops do not look
         raise IndexError(f"rows {index.min()} .. {index.max()} of {len(x)}")
     out = empty((len(index), *x.shape[1:]), np.dtype(dtype))
     rows, to = x.reshape(len(x), -1), out.reshape(len(index), -1)
