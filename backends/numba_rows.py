@@ -14,10 +14,10 @@ __all__ = ["are_rows", "class_slopes", "class_values", "divided_rows", "relu_slo
 @compiled
 def are_rows(index: Any, n: int) -> bool:
     """Whether all entries of index, flat, are numbers of n rows; negative ones count from the end."""
+    inside = True
     for i in range(index.size):
-        if not -n <= index[i] < n:
-            return False
-    return True
+        inside &= -n <= index[i] < n
+    return inside
 
 
 @compiled
