@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from portnn import tree
 from portnn._typing import Array, Tree
@@ -59,8 +59,8 @@ class Accumulate(Optimizer):
 
     def slots(self, params: Tree) -> tuple[Tree, ...]:
         """The sum of the gradients, what the other optimizer remembers, and the sums of both of ``hyper["weight"]``."""
-        leaves = tree.leaves(params)[:1]
-        weights = tuple(array_namespace(p).zeros((), dtype=p.dtype, device=device(p)) for p in leaves for _ in range(2))
+        numbers = [array_namespace(p).sum(p) for p in tree.leaves(params)[:1]]  # 0-d, of their dtype and device
+        weights = tuple(zeros_like(number) for number in numbers for _ in range(2))
         return (zeros_like(params), *self.optimizer.slots(params), weights)
 
     def hyper(self, step: int) -> dict[str, float]:
