@@ -84,6 +84,7 @@ ROOMS = [
     "portnn.random",
     "portnn.tree",
     "portnn.gradcheck",
+    "portnn.testing",
     "portnn.numerical",
     "portnn.errors",
 ]

@@ -13,6 +13,7 @@ from test_resume import fit, make
 
 from portnn.errors import ConfigError, DataError
 from portnn.optim import LBFGS, Adam
+from portnn.random import Stream
 from portnn.training import (
     Callback,
     Checkpoint,
@@ -206,3 +207,13 @@ def test_attributes_that_could_not_be_read_are_not_written(tmp_path):
         assert not (tmp_path / "c").exists()
     with pytest.raises(DataError, match="no list"):
         read_fields(History, {"records": 3})
+
+
+@pytest.mark.parametrize("seed", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_seed_of_64_bits_comes_back(seed, tmp_path):
+    trainer = make(callbacks=())
+    trainer.rng = Stream(seed)
+    trainer.save(tmp_path / "c")
+    again = make(callbacks=())
+    again.load(tmp_path / "c")
+    assert again.rng == Stream(seed)

@@ -65,6 +65,8 @@ def as_plain(value: Any, where: str) -> Any:
         return str(value)
     if type(value).__name__ == "bool":  # NumPy's, too
         return bool(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)  # of any length, as JSON has them: a seed of 64 bits is no float
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ConfigError(f"{where} cannot be saved: the keys of a dict must be text, not {list(value)!r}")
