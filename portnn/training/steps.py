@@ -53,15 +53,18 @@ def gather_counted(network: Network, loss: Loss, batch: Batch) -> tuple[Array, A
     return take_rows(x, index, dtype), target, weight, each
 
 
-def _left_out(loss: Loss, weight: Array | None, each: Array | None, new: Tree, old: Tree) -> Tree:
-    """``new``, or ``old`` where nothing in the batch counts; ``old`` may be 0.0 for every leaf."""
+def _if_any_counts(
+    loss: Loss, weight: Array | None, each: Array | None, grads: Tree, new_state: Tree, state: Tree
+) -> tuple[Tree, Tree]:
+    """Gradients and new state; zeros and the old state where nothing in the batch counts."""
     if each is None or not loss.may_leave_out(weight):
-        return new
+        return grads, new_state
     xp = array_namespace(each)
     there = xp.any(each > 0)
-    if isinstance(old, float):
-        return tree.map(lambda a: xp.where(there, a, old), new)
-    return tree.map(lambda a, b: xp.where(there, a, b), new, old)
+    return (
+        tree.map(lambda g: xp.where(there, g, 0.0), grads),
+        tree.map(lambda new, old: xp.where(there, new, old), new_state, state),
+    )
 
 
 def training_step(
@@ -83,7 +86,7 @@ def training_step(
         prediction, new_state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
         value, loss_backward = loss(prediction, target, weight)
         _, grads = backward(loss_backward(), input_grad=False)
-        grads, state = _left_out(loss, weight, each, grads, 0.0), _left_out(loss, weight, each, new_state, state)
+        grads, state = _if_any_counts(loss, weight, each, grads, new_state, state)
         total, usual = _totals(rows, each, hyper.get("usual_weight", 1.0))
         if regularizer is not None and optimizer.role != "collect":
             penalty, grads = regularizer(params, grads, 1.0 / usual)
@@ -107,7 +110,7 @@ def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., An
         value, loss_backward = loss(prediction, target, weight)
         _, here = loss.totals(prediction, target, weight)
         _, grads = backward(loss_backward(here), input_grad=False)
-        grads, state = _left_out(loss, weight, each, grads, 0.0), _left_out(loss, weight, each, new_state, state)
+        grads, state = _if_any_counts(loss, weight, each, grads, new_state, state)
         return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
 
     return add
