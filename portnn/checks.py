@@ -33,6 +33,7 @@ __all__ = [
     "hold_number",
     "holds_numbers",
     "memory_named",
+    "name_in_code",
 ]
 
 #: What a loss takes as its target: class numbers or rows over the classes; numbers in [0, 1]; any numbers; those >= 0.
@@ -169,7 +170,7 @@ def check_rows(x: Array, input_shape: Shape, what: str = "x", taker: str = "the 
     """Raise unless ``x`` is a non-empty batch of rows of ``input_shape``."""
     if x.ndim == 0 or tuple(x.shape[1:]) != input_shape:
         expected = ", ".join(["n", *map(str, input_shape)])
-        hint = _shape_hint(tuple(x.shape), input_shape, _name(what))
+        hint = _shape_hint(tuple(x.shape), input_shape, name_in_code(what))
         raise ShapeError(f"{what} has shape {tuple(x.shape)}; {taker} takes ({expected}){hint}")
     if x.shape[0] == 0:
         raise DataError(f"{what} is empty: it has 0 examples")
@@ -187,7 +188,7 @@ def _shape_hint(shape: Shape, input_shape: Shape, name: str) -> str:
 def check_lengths(x: Array, target: Array, what: str = "x", target_what: str = "y") -> None:
     """Raise unless there are as many targets as examples."""
     if target.ndim == 0 or x.shape[0] != target.shape[0]:
-        count, name = target.shape[0] if target.ndim else "no", _name(target_what)
+        count, name = target.shape[0] if target.ndim else "no", name_in_code(target_what)
         hint = "" if target.ndim else f": for a single target, write [{name}]"
         raise ShapeError(f"{what} has {x.shape[0]} examples, but {target_what} has {count} targets{hint}")
 
@@ -238,16 +239,16 @@ def check_target(target: Array, kind: TargetKind, output_shape: Shape, backend: 
             check_finite(backend.asarray(target, "float32"), backend, what)  # a gap makes floats of integers
             raise DataError(
                 f"{what} has dtype {target.dtype}; class numbers must be integers (or one-hot rows): write "
-                f"{_name(what)}.astype(int) if they are whole numbers"
+                f"{name_in_code(what)}.astype(int) if they are whole numbers"
             )
         _check_range(target, 0, output_shape[0] - 1, f"the class numbers in {what}")
         return
     if tuple(target.shape[1:]) != output_shape:
         hint = ""
         if target.ndim == 1 and output_shape == (1,):
-            hint = f": write {_name(what)}[:, None]"
+            hint = f": write {name_in_code(what)}[:, None]"
         elif kind == "classes" and tuple(target.shape[1:]) == (1,):
-            hint = f": for class numbers, write {_name(what)}[:, 0]"
+            hint = f": for class numbers, write {name_in_code(what)}[:, 0]"
         raise ShapeError(
             f"{what} has shape {tuple(target.shape)}; the network's output is (n, {_join(output_shape)}){hint}"
         )
@@ -268,7 +269,7 @@ def _check_range(values: Array, low: int, high: int, what: str) -> None:
         raise DataError(f"{what} must lie in {low} .. {high}; they go from {number(smallest)} to {number(largest)}")
 
 
-def _name(what: str) -> str:
+def name_in_code(what: str) -> str:
     """How an array is called in code: "validation y" is y."""
     return what.rpartition(" ")[2]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from portnn.checks import name_in_code
 from portnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def refuse_sparse(x: Any, what: str) -> None:
     """Raise DataError if ``x`` is a sparse matrix of any library."""
     kind = type(x)
     if "sparse" in kind.__module__ or "sparse" in str(getattr(x, "layout", "")):
-        library, name = kind.__module__.partition(".")[0], _name(what)
+        library, name = kind.__module__.partition(".")[0], name_in_code(what)
         method = next((name for name in ("toarray", "to_dense", "todense") if hasattr(x, name)), "todense")
         other = ", or take MLPClassifier or MLPRegressor, which take it" if (library, name) == ("scipy", "x") else ""
         raise DataError(
@@ -106,7 +107,7 @@ def cure_of(x: Any, host: NDArray[Any], what: str) -> str:
         return f"; {where} holds values of type {type(value).__name__}: make numbers of them, such as by astype(float)"
     value = value if isinstance(value, bytes) else str(value)  # NumPy's text shows its type
     if host.ndim < 2:
-        name = _name(what)
+        name = name_in_code(what)
         return (
             f"; it holds text, such as {value!r}: number it, names, {name} = np.unique({name}, return_inverse=True), "
             "or take MLPClassifier, whose labels may be text"
@@ -119,8 +120,3 @@ def cure_of(x: Any, host: NDArray[Any], what: str) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, float | int | np.number | np.bool_)
-
-
-def _name(what: str) -> str:
-    """How the array is called in code: "validation y" is y."""
-    return what.rpartition(" ")[2]

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
+from portnn.checks import name_in_code
 
 __all__ = ["TRAINED_ON", "TrainedOn", "kind_of_input", "warn_of_other_scale"]
 
@@ -36,7 +37,7 @@ def warn_of_other_scale(x: Array, trained_on: TrainedOn | None, what: str) -> No
 
     Waits for the device only where the network was trained on bytes and ``x`` is none.
     """
-    is_bytes, name = x.dtype == array_namespace(x).uint8, what.rpartition(" ")[2]
+    is_bytes, name = x.dtype == array_namespace(x).uint8, name_in_code(what)
     if trained_on == "unscaled" and is_bytes:
         warnings.warn(
             f"{what} is of bytes (uint8), which are divided by 255, and the network was trained on numbers beyond 1 "
