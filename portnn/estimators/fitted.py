@@ -66,7 +66,7 @@ class Fitted:
     def _network(self, X: Array) -> Network:
         """A network of the weights and biases that the estimator shows, which is nobody else's."""
         trainer = getattr(self, "_trainer", None)
-        shown = [tuple(w.shape) for w in self.coefs_[: self.n_layers_ - 1]]
+        shown = self._shown_shapes()
         if trainer is not None and shown == _shapes(trainer.network):
             network: Network = copy.copy(trainer.network)
             network.params = self._adopted(network)
@@ -87,7 +87,7 @@ class Fitted:
         """The network's parameters, with the weights and biases that the estimator shows and users may change."""
         params = list(network.params)
         places = affine_places(network.layer)
-        shown = [tuple(w.shape) for w in self.coefs_[: self.n_layers_ - 1]]
+        shown = self._shown_shapes()
         if shown != _shapes(network):
             raise ConfigError(f"coefs_ have the shapes {shown}, and the network to be trained has {_shapes(network)}")
         for place, w, b in zip(places, self.coefs_, self.intercepts_, strict=False):
@@ -98,6 +98,9 @@ class Fitted:
                 }
         same = all(a is b for a, b in zip(params, network.params, strict=True))
         return network.params if same else tuple(params)
+
+    def _shown_shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(w.shape) for w in self.coefs_[: self.n_layers_ - 1]]
 
     @property
     def _first_coef(self) -> Array:
