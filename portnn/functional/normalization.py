@@ -65,19 +65,10 @@ def batch_norm_inference(
 
     Parameters
     ----------
-    x : array, shape (..., k)
-    gamma, beta : array, shape (k,)
-        Scale and shift.
+    x, gamma, beta, eps
+        As of `batch_norm`, and so are the results.
     mean, var : array, shape (k,)
         Usually running averages; they get no gradient.
-    eps : float, default 1e-5
-        Added to the variance.
-
-    Returns
-    -------
-    y : array, shape of x
-    backward : callable
-        ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
     xp = array_namespace(x)
     inverse = 1.0 / xp.sqrt(var + eps)
