@@ -8,20 +8,13 @@ import textwrap
 
 import numpy as np
 import pytest
-from sklearn import datasets, neural_network
-from sklearn.preprocessing import LabelBinarizer, scale
+from irises import BOTH, IRIS, SMALL, SPECIES, WORDS, quiet
+from sklearn import neural_network
+from sklearn.preprocessing import LabelBinarizer
 
 import portnn
 from portnn import MLPClassifier, MLPRegressor
 from portnn.errors import ConfigError
-
-BOTH = pytest.mark.parametrize("module", [neural_network, portnn], ids=["scikit-learn", "portnn"])
-quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-IRIS, SPECIES = datasets.load_iris(return_X_y=True)
-IRIS = scale(IRIS)
-WORDS = np.asarray(["setosa", "versicolor", "virginica"])[SPECIES]
-SMALL = {"hidden_layer_sizes": (6, 5), "max_iter": 5, "random_state": 3}
 
 
 def fitted(module, kind="MLPClassifier", **options):

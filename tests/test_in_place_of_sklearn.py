@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from irises import IRIS, SPECIES, quiet
 from sklearn import datasets, neural_network
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.model_selection import train_test_split
@@ -12,11 +13,6 @@ from sklearn.preprocessing import MinMaxScaler, scale
 
 import portnn
 from portnn import MLPClassifier, MLPRegressor
-
-quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-IRIS, SPECIES = datasets.load_iris(return_X_y=True)
-IRIS = scale(IRIS)
 
 WINE = datasets.load_wine(return_X_y=True)
 TASKS = {

@@ -2,23 +2,15 @@
 
 import numpy as np
 import pytest
+from irises import BOTH, IRIS, SMALL, SPECIES, WORDS, quiet
 from lanes import STATUS
-from sklearn import datasets, neural_network
+from sklearn import neural_network
 from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import accuracy_score
-from sklearn.preprocessing import scale
 
 import portnn
 from portnn import MLPClassifier, MLPRegressor, get_backend
 from portnn.errors import ConfigError, DataError, ShapeError
-
-BOTH = pytest.mark.parametrize("module", [neural_network, portnn], ids=["scikit-learn", "portnn"])
-quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-IRIS, SPECIES = datasets.load_iris(return_X_y=True)
-IRIS = scale(IRIS)
-WORDS = np.asarray(["setosa", "versicolor", "virginica"])[SPECIES]
-SMALL = {"hidden_layer_sizes": (6, 5), "max_iter": 5, "random_state": 3}
 
 
 @quiet
