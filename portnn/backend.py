@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend",
+    "Loop",
     "Memory",
     "Status",
     "as_host",
@@ -101,6 +102,47 @@ class Memory(NamedTuple):
     def available(self) -> int | None:
         """What new arrays can have."""
         return None if self.free is None else self.free + (self.held or 0) - (self.used or 0)
+
+
+class Loop:
+    """Does steps of a training in a row: the portable form, in which Python stands between two of them.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(params, state, slots, batch, hyper) -> params, state, slots, loss``; see `Backend.compile`.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.step = step
+
+    def run(
+        self, carry: tuple[Any, ...], data: Any, rows: Sequence[Array], hyper: Sequence[Mapping[str, Any]]
+    ) -> tuple[tuple[Any, ...], Sequence[Array]]:
+        """Do ``len(rows)`` steps.
+
+        Parameters
+        ----------
+        carry : (params, state, slots)
+            Given up by the caller.
+        data : portnn.training.batch.Examples
+            On the device; ``data.batch(index)`` is what the step takes.
+        rows : sequence of integer arrays
+            The numbers of the examples in the batch of each step.
+        hyper : sequence of mapping
+            The numbers of each step.
+
+        Returns
+        -------
+        carry : (params, state, slots)
+        losses : sequence of 0-d arrays
+            One for each step; on the device.
+        """
+        losses = []
+        for index, numbers in zip(rows, hyper, strict=True):
+            *carry, loss = self.step(*carry, data.batch(index), numbers)
+            losses.append(loss)
+        return tuple(carry), losses
 
 
 class Backend(ABC):
@@ -272,6 +314,10 @@ class Backend(ABC):
         The step's first three arguments (params, state, optimizer slots) are given up by the caller.
         """
         return step
+
+    def loop(self, step: Callable[..., Any]) -> Loop:
+        """What does many such steps in a row."""
+        return Loop(self.compile(step))
 
     def describe(self) -> str:
         """The device in words, for tables and reports."""

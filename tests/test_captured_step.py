@@ -48,7 +48,7 @@ def make(backend=None, layers=LAYERS, optimizer=None, **options):
 
 def bits(trainer):
     backend = trainer.network.backend
-    slots = trainer._slots
+    slots = trainer.stepper.slots
     return {
         name: backend.to_numpy(a).tobytes()
         for name, a in tree.flatten((trainer.network.params, trainer.network.state, slots)).items()
@@ -60,7 +60,7 @@ def timeless(trainer):
 
 
 def steps_of(trainer):
-    return [step for _, step in trainer._steps]
+    return [loop.step for loop in trainer.stepper.loops]
 
 
 def assert_same_run(captured, plain):
