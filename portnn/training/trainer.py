@@ -13,22 +13,19 @@ from typing import Any, Literal
 
 from portnn import tree
 from portnn._typing import Array, Tree
-from portnn.checks import (
-    check_batch_size,
+from portnn.checks import check_batch_size, check_callable, check_count, check_type
+from portnn.data.augmentation import Augment
+from portnn.door import (
     check_batch_weight,
-    check_callable,
-    check_count,
     check_finite,
     check_lengths,
     check_rows,
     check_sample_weight,
     check_target,
-    check_type,
     enter,
     enter_target,
     memory_named,
 )
-from portnn.data.augmentation import Augment
 from portnn.errors import ConfigError
 from portnn.functional import take_rows
 from portnn.losses import Loss
