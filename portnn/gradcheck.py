@@ -12,7 +12,8 @@ from array_api_compat import array_namespace, is_array_api_obj
 from portnn import tree
 from portnn._typing import Array, Shape, Tree
 from portnn.backend import Backend, backend_of, get_backend
-from portnn.checks import check_count, check_lengths, check_number, check_rows, check_target, enter, enter_target
+from portnn.checks import check_count, check_number
+from portnn.door import check_lengths, check_rows, check_target, enter, enter_target
 from portnn.errors import GradientError, KinkError
 from portnn.functional import as_float
 from portnn.numerical import partial

@@ -15,7 +15,8 @@ from array_api_compat import array_namespace, device
 
 from portnn import functional
 from portnn._typing import Array, Backward, DType, Shape
-from portnn.checks import TargetKind, check_number, hold_number
+from portnn.checks import check_number, hold_number
+from portnn.door import TargetKind
 from portnn.errors import ConfigError, ShapeError
 from portnn.functional.losses import class_numbers
 
@@ -54,7 +55,7 @@ class Loss(ABC):
         ``function(prediction, target, **fields) -> (values of shape (n,), backward)``: the loss of each example. Fields
         are those of the dataclass but ``class_weight``.
     targets : {"classes", "probabilities", "numbers", "counts"}
-        What `portnn.checks.check_target` lets through.
+        What `portnn.door.check_target` lets through.
     """
 
     class_weight: tuple[float, ...] | None = field(default=None, kw_only=True)

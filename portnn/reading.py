@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from portnn.checks import name_in_code
 from portnn.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["cure_of", "numbers_of", "refuse_gaps", "refuse_sparse", "several_shapes", "widened"]
+__all__ = ["cure_of", "name_in_code", "numbers_of", "refuse_gaps", "refuse_sparse", "several_shapes", "widened"]
 
 
 def widened(host: NDArray[Any]) -> NDArray[Any]:
@@ -23,6 +22,11 @@ def widened(host: NDArray[Any]) -> NDArray[Any]:
     if host.dtype.kind != "V" or host.dtype.type.__module__ != "ml_dtypes":
         return host
     return host.astype(np.int64 if "int" in host.dtype.name else np.float32)
+
+
+def name_in_code(what: str) -> str:
+    """How an array is called in code: "validation y" is y."""
+    return what.rpartition(" ")[2]
 
 
 def numbers_of(x: Any, host: NDArray[Any], what: str) -> NDArray[Any]:

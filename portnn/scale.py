@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
-from portnn.checks import name_in_code
+from portnn.reading import name_in_code
 
 __all__ = ["TRAINED_ON", "TrainedOn", "kind_of_input", "warn_of_other_scale"]
 

@@ -24,6 +24,7 @@ ARRAY_ROOMS = (
     "kernels.py",
     "shapes.py",
     "checks.py",
+    "door.py",
     "scale.py",
     "gradcheck.py",
     "numerical.py",

@@ -10,7 +10,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array
 from portnn.backend import Backend, as_host, backend_class_of, backend_of
-from portnn.checks import check_finite, check_rows, holds_numbers
+from portnn.door import check_finite, check_rows, holds_numbers
 from portnn.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

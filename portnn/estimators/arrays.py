@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
 
 from portnn._typing import Array
 from portnn.backend import Backend, as_host, backend_class_of, get_backend
-from portnn.checks import check_finite
+from portnn.door import check_finite
 from portnn.errors import DataError, ShapeError
 from portnn.estimators.warning import warn
 from portnn.reading import cure_of, refuse_sparse, widened

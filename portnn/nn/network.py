@@ -14,7 +14,8 @@ from array_api_compat import array_namespace
 from portnn import tree
 from portnn._typing import Array, Shape, Tree
 from portnn.backend import Backend, backend_class_of, get_backend
-from portnn.checks import check_batch_size, check_finite, check_rows, enter, memory_named
+from portnn.checks import check_batch_size
+from portnn.door import check_finite, check_rows, enter, memory_named
 from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
 from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config

@@ -11,7 +11,8 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array, Tree
 from portnn.backend import Backend
-from portnn.checks import check_count, check_finite, check_rows, enter
+from portnn.checks import check_count
+from portnn.door import check_finite, check_rows, enter
 from portnn.functional import as_float
 from portnn.nn.layer import Layer
 from portnn.nn.network import Network

@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from portnn._typing import Array
-from portnn.checks import (
-    check_batch_size,
+from portnn.checks import check_batch_size
+from portnn.door import (
     check_batch_weight,
     check_finite,
     check_lengths,

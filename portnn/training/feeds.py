@@ -13,9 +13,10 @@ import numpy as np
 
 from portnn._typing import Array
 from portnn.backend import Backend, Bring, as_host
-from portnn.checks import check_batch_size, check_lengths, check_rows, check_sample_weight, enter_target
+from portnn.checks import check_batch_size
 from portnn.data.batches import batches, in_batches
 from portnn.data.prefetch import handed_over
+from portnn.door import check_lengths, check_rows, check_sample_weight, enter_target
 from portnn.errors import ConfigError, DataError, PortnnError
 from portnn.nn.network import Network
 from portnn.training.batch import Examples, Piece

@@ -11,7 +11,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array
 from portnn.backend import Backend, as_host
-from portnn.checks import memory_named
+from portnn.door import memory_named
 from portnn.errors import DataError, PortnnError, ShapeError
 from portnn.metrics import Sums
 from portnn.training.feeds import Feed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from array_api_compat import array_namespace
 
 from portnn._typing import Array
-from portnn.checks import check_count, check_lengths, check_number, check_target, enter, enter_target
+from portnn.checks import check_count, check_number
+from portnn.door import check_lengths, check_target, enter, enter_target
 from portnn.errors import ConfigError, ShapeError
 from portnn.functional import softmax
 from portnn.nn import Network

@@ -9,7 +9,7 @@ from typing import Any
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.backend import Loop
-from portnn.checks import memory_named
+from portnn.door import memory_named
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.training.batch import Piece

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace
 
 from portnn import tree
+from portnn._deprecated import moved
 from portnn._typing import Array, DType, Tree
 from portnn.backend import Backend
 from portnn.data.augmentation import Augment
@@ -22,6 +23,9 @@ from portnn.regularizers import Regularizer
 from portnn.training.batch import Batch, Examples
 
 __all__ = ["adding_step", "augmented", "gather", "gather_counted", "skipping_step", "training_step"]
+
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"Data": "portnn.training.batch:Examples"}, since="0.2", until="0.4")
 
 
 def gather(batch: Batch, dtype: DType) -> Examples:

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 from portnn._typing import Array
-from portnn.checks import check_sample_weight, check_type
+from portnn.checks import check_type
 from portnn.data.augmentation import Augment
+from portnn.door import check_sample_weight
 from portnn.losses import Loss
 from portnn.nn.network import Network
 from portnn.optim import FullBatch, Optimizer
