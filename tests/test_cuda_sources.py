@@ -4,7 +4,8 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from portnn_backends import cupy_compile, cupy_updates
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import updates as cupy_updates
 
 REALS = [np.dtype("float32"), np.dtype("float64")]
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
@@ -42,7 +43,7 @@ def compile_source(code, options, architecture):
 
 
 def test_every_source_is_compiled_here():
-    folder = files("portnn_backends").joinpath("cuda")
+    folder = files("portnn_backends.on_cupy").joinpath("cuda")
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
 
 
