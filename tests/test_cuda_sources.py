@@ -12,10 +12,15 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 
 #: What is to be chosen in each source: the least and the widest choice at least.
 CHOICES = {
-    "columns": [{}],
-    "images": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
-    "random": [{}],
+    "activations": [{}],
+    "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
+    "linear": [{}],
+    "losses": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
+    "noise": [{}],
+    "normalization": [{}],
+    "pooling": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "rows": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
+    "sums": [{}],
     "updates": [{"LEAVES": cupy_updates._LEAVES, "PIECE": cupy_updates._PIECE}],
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from numbers import Real
@@ -66,9 +67,15 @@ def library() -> Any:
 
 @functools.cache
 def source(subject: str) -> str:
-    """The text of a file of kernels, with what all of them share."""
+    """The text of a file of kernels, with what all of them share, and what it includes."""
     folder = files(__package__).joinpath("cuda")
-    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("common.cuh", f"{subject}.cu"))
+
+    def text(name: str) -> str:
+        # What is included is put in here: the package may lie where the compiler cannot read.
+        own = folder.joinpath(name).read_text(encoding="utf-8")
+        return re.sub(r'^#include "(\w+\.cuh)"$', lambda found: text(found[1]), own, flags=re.MULTILINE)
+
+    return text("common.cuh") + text(f"{subject}.cu")
 
 
 @functools.cache

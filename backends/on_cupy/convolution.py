@@ -1,4 +1,4 @@
-"""Twins of convolution and pooling for CuPy: windows are laid out by one launch, and multiplied by cuBLAS.
+"""Twins of convolution for CuPy: windows are laid out by one launch, and multiplied by cuBLAS.
 
 Where windows overlap, every value collects its own, so that gradients are the same in every run.
 """
@@ -8,35 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from portnn.functional.convolution import MEMORY, check_groups, conv2d, conv_transpose2d, transposed_axes
 from portnn.functional.linear import matmul
-from portnn.functional.pooling import pool_axes
 from portnn.functional.windows import Axis, Padding, Pair, axes
 from portnn.kernels import Kernel
 
-from .compile import FLOATS, dense, each, empty, kernel
-from .normalization import add_row, column_sums
+from .compile import FLOATS, dense, empty
+from .linear import add_row
+from .sums import column_sums
+from .windows import launch
 
 __all__ = ["KERNELS"]
-
-#: The structure Axis of images.cu.
-_AXIS = np.dtype([(name, np.int32) for name in ("size", "count", "kernel", "stride", "dilation", "before")])
-
-#: Up to so many values are numbered with 32 bits; the threads count beyond it by at most as much.
-_NARROW = 2**31
-
-
-def _launch(name: str, arrays: tuple[Any, ...], rows: Axis, columns: Axis, out: tuple[Any, ...]) -> None:
-    """A kernel of images.cu, whose threads go over the values of the first of its results."""
-    geometry = tuple(
-        np.array((a.size, a.count, a.kernel, a.stride, a.dilation, a.before), _AXIS) for a in (rows, columns)
-    )
-    size, channels = out[0].size, (arrays if name == "unfold" else out)[0].shape[-1]
-    place = "unsigned int" if max(a.size for a in (*arrays, *out)) < _NARROW else "unsigned long long"
-    launched = kernel("images", name, REAL=out[0].dtype, PLACE=place)
-    launched(*each(size), (*arrays, *geometry, np.int32(channels), size, *out))
 
 
 def _slabs(n: int, places: int, values: int, dtype: Any, memory: int) -> Iterator[slice]:
@@ -49,7 +31,7 @@ def _unfold(x: Any, rows: Axis, columns: Axis) -> Any:
     """The windows of images as the rows of a matrix."""
     n, _, _, c = x.shape
     windows = empty((n * rows.count * columns.count, rows.kernel * columns.kernel * c), x.dtype)
-    _launch("unfold", (x,), rows, columns, (windows,))
+    launch("convolution", "unfold", (x,), rows, columns, (windows,))
     return windows
 
 
@@ -73,7 +55,7 @@ def _scatter(dy: Any, w: Any, rows: Axis, columns: Axis, memory: int) -> Any:
     dx = empty((n, rows.size, columns.size, c), dy.dtype)
     for images in _slabs(n, places, kernel_matrix.shape[1], dy.dtype, memory):
         windows = matmul(slopes[images.start * places : images.stop * places], kernel_matrix)
-        _launch("fold", (windows,), rows, columns, (dx[images],))
+        launch("convolution", "fold", (windows,), rows, columns, (dx[images],))
     return dx
 
 
@@ -144,38 +126,7 @@ def _bias_gradient(dy: Any) -> Any:
     return column_sums(dense(dy).reshape(-1, dy.shape[3]))
 
 
-def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    x = dense(x)
-    y = empty((len(x), rows.count, columns.count, x.shape[3]), x.dtype)
-    places = empty(y.shape, np.dtype(np.int32))
-    _launch("largest_values", (x,), rows, columns, (y, places))
-
-    def backward(dy: Any) -> Any:
-        dx = empty(x.shape, x.dtype)
-        _launch("largest_slopes", (dense(dy), places), rows, columns, (dx,))
-        return dx
-
-    return y, backward
-
-
-def _average_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    shape, real = x.shape, x.dtype
-    y = empty((len(x), rows.count, columns.count, shape[3]), real)
-    _launch("mean_values", (dense(x),), rows, columns, (y,))
-
-    def backward(dy: Any) -> Any:
-        dx = empty(shape, real)
-        _launch("mean_slopes", (dense(dy),), rows, columns, (dx,))
-        return dx
-
-    return y, backward
-
-
 KERNELS = {
     "conv2d": Kernel(_conv2d, dtypes=FLOATS),
     "conv_transpose2d": Kernel(_conv_transpose2d, dtypes=FLOATS),
-    "max_pool2d": Kernel(_max_pool2d, dtypes=FLOATS),
-    "average_pool2d": Kernel(_average_pool2d, dtypes=FLOATS),
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from ..special import erf_kernels
-from . import convolution, linear, normalization, updates
+from . import activations, convolution, linear, losses, normalization, pooling, rows, updates
 
 __all__ = ["KERNELS"]
 
 KERNELS = {
     **erf_kernels("cupyx.scipy.special"),
     **linear.KERNELS,
-    **normalization.KERNELS,
+    **activations.KERNELS,
+    **losses.KERNELS,
+    **rows.KERNELS,
     **convolution.KERNELS,
+    **pooling.KERNELS,
+    **normalization.KERNELS,
     **updates.KERNELS,
 }

@@ -22,6 +22,6 @@ def philox_uniform(stream: Stream, shape: Shape, dtype: str) -> Any:
     words = counter(stream.counter[1] if isinstance(step, Integral) else step)
     out = empty(shape, np.dtype(dtype))
     name, in_block = ("uniform64", 4) if dtype == "float64" else ("uniform32", 8)
-    fill = kernel("random", name)
+    fill = kernel("noise", name)
     fill(*each(math.ceil(out.size / in_block)), (out, out.size, *stream.key, words))
     return out

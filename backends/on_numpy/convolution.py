@@ -1,6 +1,6 @@
-"""Twins of convolution and pooling for NumPy: windows laid out in a buffer that stays in the cache.
+"""Twins of convolution for NumPy: windows laid out in a buffer that stays in the cache.
 
-Without Numba (the extra ``fast``) the buffer is filled by strided copies, and pooling keeps its portable form.
+Without Numba (the extra ``fast``) the buffer is filled by strided copies.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from portnn.functional.convolution import MEMORY, check_groups, conv2d
-from portnn.functional.pooling import max_pool2d, pool_axes
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend
 from portnn.kernels import Kernel
 
-from .compile import HAS_NUMBA, loops
-from .linear import FLOATS, column_sums, product_cost
+from .arrays import FLOATS
+from .compile import loops
+from .linear import product_cost
+from .sums import column_sums
+from .windows import numbers
 from .workspace import empty, share
 
 __all__ = ["KERNELS"]
@@ -28,20 +30,16 @@ _CACHE = 2**20
 _NARROW = 4
 
 
-def _numbers(axis: Axis) -> tuple[int, int, int, int, int]:
-    return axis.count, axis.kernel, axis.stride, axis.dilation, axis.before
-
-
 def _unfold(x: Any, buffer: Any, rows: Axis, columns: Axis) -> Any:
     """The windows of ``x``, (places, values), in the memory of a buffer that is large enough."""
     n, c = x.shape[0], x.shape[3]
     places, values = n * rows.count * columns.count, rows.kernel * columns.kernel * c
     windows, compiled = buffer[: places * values], loops("convolution")
     if compiled is not None and c <= _NARROW:
-        compiled.unfold_narrow(x, windows.reshape(values, places), _numbers(rows), _numbers(columns))
+        compiled.unfold_narrow(x, windows.reshape(values, places), numbers(rows), numbers(columns))
         return windows.reshape(values, places).T
     if compiled is not None:
-        compiled.unfold(x, windows.reshape(places, values), _numbers(rows), _numbers(columns))
+        compiled.unfold(x, windows.reshape(places, values), numbers(rows), numbers(columns))
         return windows.reshape(places, values)
     padded = extend(x, rows.ends, columns.ends)
     a, b, d, e = padded.strides
@@ -54,7 +52,7 @@ def _unfold(x: Any, buffer: Any, rows: Axis, columns: Axis) -> Any:
 def _fold(windows: Any, dx: Any, rows: Axis, columns: Axis) -> None:
     compiled = loops("convolution")
     if compiled is not None:
-        compiled.fold(windows, dx, _numbers(rows), _numbers(columns))
+        compiled.fold(windows, dx, numbers(rows), numbers(columns))
         return
     n, h, w, c = dx.shape
     padded = np.zeros((n, h + rows.before + rows.after, w + columns.before + columns.after, c), dx.dtype)
@@ -128,32 +126,4 @@ def _conv2d(
     return y.reshape(n, rows.count, columns.count, f), backward
 
 
-def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
-    compiled = loops("convolution")
-    if compiled is None:
-        return max_pool2d.portable(x, size=size, stride=stride, padding=padding)
-    numbers = _numbers(rows), _numbers(columns)
-    x, n = np.ascontiguousarray(x), x.shape[0]
-    y = empty((n, rows.count, columns.count, x.shape[3]), x.dtype)
-    places = empty(y.shape, np.dtype(np.int32))
-    share(lambda images: compiled.pool_forward(x[images], y[images], places[images], *numbers), n, cost=x.size)
-
-    def backward(dy: Any) -> Any:
-        tiled = all(a.stride == a.kernel and a.size == a.count * a.kernel and not a.before for a in (rows, columns))
-        dx, slopes = empty(x.shape, x.dtype), np.ascontiguousarray(dy)
-
-        def part(images: slice) -> None:
-            if not tiled:
-                dx[images] = 0.0
-            compiled.pool_backward(slopes[images], places[images], dx[images], tiled, *numbers)
-
-        share(part, n, cost=x.size)
-        return dx
-
-    return y, backward
-
-
 KERNELS = {"conv2d": Kernel(_conv2d, dtypes=FLOATS)}
-if HAS_NUMBA:
-    KERNELS["max_pool2d"] = Kernel(_max_pool2d, dtypes=FLOATS)

@@ -11,8 +11,8 @@ import numpy as np
 from portnn.functional.normalization import batch_norm, channel_moments
 from portnn.kernels import Kernel
 
+from .arrays import FLOATS
 from .compile import HAS_NUMBA, loops
-from .linear import FLOATS
 from .workspace import empty, share
 
 __all__ = ["KERNELS"]

@@ -16,8 +16,8 @@ import numpy as np
 from portnn.kernels import registry
 
 from ..update_rules import InPlaceRule, rule_kernels
+from .arrays import FLOATS
 from .compile import loops
-from .linear import FLOATS
 from .workspace import share
 
 __all__ = ["KERNELS"]

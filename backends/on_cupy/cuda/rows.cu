@@ -1,12 +1,4 @@
-// The rows of a batch. INDEX is the type of class numbers and of row numbers.
-
-KERNEL relu_values(const REAL* x, Size size, REAL* y) {
-  EACH(Size, i, size) y[i] = x[i] < 0 ? (REAL)0 : x[i];  // NaN stays NaN
-}
-
-KERNEL relu_slopes(const REAL* dy, const REAL* y, Size size, REAL* dx) {
-  EACH(Size, i, size) dx[i] = y[i] > 0 ? dy[i] : y[i] <= 0 ? (REAL)0 : (REAL)nan("");
-}
+// The rows of a data set. INDEX is the type of row numbers.
 
 // out[row] = x[index[row]] / 255. Row numbers wrap around, as with CuPy's take: the host does not look at them.
 KERNEL divided_rows(const unsigned char* x, const INDEX* index, Size rows, Size n, Size width, REAL* out) {
@@ -16,70 +8,5 @@ KERNEL divided_rows(const unsigned char* x, const INDEX* index, Size rows, Size 
     const Size wrapped = (Size)index[row] % rows;
     const Size from = wrapped < 0 ? wrapped + rows : wrapped;
     out[row * width + column] = (REAL)x[from * width + column] / 255;
-  }
-}
-
-__device__ REAL sum_of_warp(REAL value) {
-  for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
-  return value;
-}
-
-__device__ REAL largest_of_warp(REAL value) {
-  for (int apart = 16; apart > 0; apart /= 2) {
-    const REAL other = __shfl_xor_sync(0xffffffffu, value, apart);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-
-// A score below the largest one. Infinity minus infinity is not asked for.
-__device__ REAL below(REAL x, REAL largest) { return x == largest ? (REAL)0 : x - largest; }
-
-// p = softmax(logits), and the cross-entropy of each row, for class numbers as targets. A warp takes a row: the sums
-// are over its 32 threads, so that they are the same in every run. An infinite score takes all; if several are infinite,
-// or all minus infinity, there is no limit. Neither is there for a number that is no class.
-KERNEL class_values(
-    const REAL* logits, const INDEX* target, double smoothing, Size n, Size k, REAL* p, REAL* values) {
-  const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
-  for (Size row = (Size)blockIdx.x * warps + threadIdx.x / 32; row < n; row += (Size)gridDim.x * warps) {
-    const REAL* x = logits + row * k;
-    REAL* out = p + row * k;
-    REAL largest = x[0];
-    for (Size j = lane; j < k; j += 32) largest = x[j] > largest ? x[j] : largest;
-    largest = largest_of_warp(largest);
-    REAL total = 0, spread = 0;
-    for (Size j = lane; j < k; j += 32) {
-      const REAL apart = below(x[j], largest), e = exp(apart);
-      out[j] = e;
-      total += e;
-      spread += apart;
-    }
-    total = sum_of_warp(total);
-    spread = sum_of_warp(spread);
-    const REAL zero = largest - largest;  // or NaN
-    if (zero != 0 && (largest < 0 || total > 1)) total = zero;
-    for (Size j = lane; j < k; j += 32) out[j] /= total;
-    if (lane == 0) {
-      const REAL logarithm = log(total);
-      const Size t = (Size)target[row];
-      REAL value = (REAL)nan("");
-      if (t >= 0 && t < k) value = (REAL)(1 - smoothing) * (logarithm - below(x[t], largest));
-      if (smoothing != 0) value += (REAL)smoothing / k * (k * logarithm - spread);
-      values[row] = value;
-    }
-  }
-}
-
-// The gradient of class_values.
-KERNEL class_slopes(
-    const REAL* p, const INDEX* target, double smoothing, const REAL* dvalues, Size n, Size k, REAL* dlogits) {
-  const Size column = COLUMN;
-  if (column >= k) return;
-  const REAL others = (REAL)smoothing / k;
-  ROWS(row, n) {
-    const Size t = (Size)target[row];
-    const bool known = t >= 0 && t < k;
-    const REAL own = t == column ? (REAL)(1 - smoothing) : known ? (REAL)0 : (REAL)nan("");
-    dlogits[row * k + column] = (p[row * k + column] - others - own) * dvalues[row];
   }
 }

@@ -1,4 +1,4 @@
-"""Loops over the rows of a batch, compiled by Numba. Arrays are C-contiguous; flat ones have one axis."""
+"""Loops of losses, compiled by Numba. Arrays are C-contiguous; a row for each example."""
 
 from __future__ import annotations
 
@@ -8,34 +8,7 @@ import numpy as np
 
 from ..compile import compiled
 
-__all__ = ["are_rows", "class_slopes", "class_values", "divided_rows", "relu_slopes"]
-
-
-@compiled
-def are_rows(index: Any, n: int) -> bool:
-    """Whether all entries of index, flat, are numbers of n rows; negative ones count from the end."""
-    inside = True
-    for i in range(index.size):
-        inside &= -n <= index[i] < n
-    return inside
-
-
-@compiled
-def divided_rows(x: Any, index: Any, divisor: float, out: Any) -> None:
-    """``out[i] = x[index[i]] / divisor``, for x and out of two axes."""
-    scale = out.dtype.type(divisor)
-    for i in range(index.size):
-        row, to = x[index[i]], out[i]
-        for j in range(to.size):
-            to[j] = row[j] / scale
-
-
-@compiled
-def relu_slopes(dy: Any, y: Any, dx: Any) -> None:
-    """``dx = dy`` where ``y > 0``, else 0, or NaN where y is; flat."""
-    zero = y.dtype.type(0.0)
-    for i in range(y.size):
-        dx[i] = dy[i] if y[i] > 0 else zero * y[i]
+__all__ = ["class_slopes", "class_values"]
 
 
 @compiled
