@@ -25,9 +25,9 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 import pytest
-from portnn_backends import cupy_compile
-from portnn_backends.cupy_backend import CupyBackend
-from portnn_backends.cupy_kernels import KERNELS
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy.backend import CupyBackend
+from portnn_backends.on_cupy.kernels import KERNELS
 
 import portnn.backend
 from portnn import kernels

@@ -26,8 +26,10 @@ import numpy as np
 import pytest
 from numpy import arange as _host_arange
 from numpy import float32, uint8
-from portnn_backends import cupy_blas, cupy_compile, cupy_graph
-from portnn_backends.cupy_backend import CupyBackend
+from portnn_backends.on_cupy import blas as cupy_blas
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import graph as cupy_graph
+from portnn_backends.on_cupy.backend import CupyBackend
 
 import portnn.backend
 from portnn.backend import Backend, Status

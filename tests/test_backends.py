@@ -273,7 +273,7 @@ def test_anybody_can_ship_a_backend(entry_points):
 
 
 def test_a_broken_entry_point_does_not_take_the_others_down(entry_points):
-    entry_points(broken="there_is_no_such_module:Backend", numpy="portnn_backends.numpy_backend:NumpyBackend")
+    entry_points(broken="there_is_no_such_module:Backend", numpy="portnn_backends.on_numpy.backend:NumpyBackend")
     assert get_backend("cpu").name == "numpy"
     assert available_backends()["broken"].message.startswith("there_is_no_such_module:Backend cannot be loaded")
     with pytest.raises(BackendError, match="cannot be loaded: ModuleNotFoundError"):
@@ -289,13 +289,13 @@ def test_a_broken_entry_point_does_not_take_the_others_down(entry_points):
     ],
 )
 def test_an_entry_point_to_something_else(entry_points, value, sentence):
-    entry_points(mylib=value, numpy="portnn_backends.numpy_backend:NumpyBackend")
+    entry_points(mylib=value, numpy="portnn_backends.on_numpy.backend:NumpyBackend")
     assert get_backend("cpu").name == "numpy"
     with pytest.raises(BackendError, match=sentence):
         get_backend("mylib")
 
 
-NUMPY = "portnn_backends.numpy_backend:NumpyBackend"
+NUMPY = "portnn_backends.on_numpy.backend:NumpyBackend"
 
 
 class Shadow(Another):
@@ -387,7 +387,7 @@ def test_a_status_that_fails(entry_points, monkeypatch, answer):
             raise answer
 
     monkeypatch.setattr(Another, "status", classmethod(status))
-    entry_points(another=f"{__name__}:Another", numpy="portnn_backends.numpy_backend:NumpyBackend")
+    entry_points(another=f"{__name__}:Another", numpy="portnn_backends.on_numpy.backend:NumpyBackend")
     assert "its status cannot be found out" in backend_table()
 
 

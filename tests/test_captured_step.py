@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("cupy")
 
 import fake_cupy
-from portnn_backends import cupy_blas, cupy_graph
+from portnn_backends.on_cupy import blas as cupy_blas
+from portnn_backends.on_cupy import graph as cupy_graph
 
 import portnn.backend
 from portnn import Network, Trainer, losses, nn, optim, tree

@@ -14,7 +14,7 @@ import cupy
 import cupy_backends.cuda.libs
 import fake_cupy
 from lanes import STATUS
-from portnn_backends.cupy_backend import CupyBackend
+from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn import Network, Trainer, get_backend, losses, nn, optim
 from portnn.backend import Memory
