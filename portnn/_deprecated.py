@@ -22,7 +22,7 @@ ALIASES: list[Alias] = []
 
 
 def moved(module: str, homes: Mapping[str, str], *, since: str, until: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module (PEP 562) some names of which are elsewhere: ``"module"``, or ``"module:name"``."""
+    """The ``__getattr__`` of a module (PEP 562) some names of which are elsewhere: in "module", or as "module:name"."""
     places = {name: (home if ":" in home else f"{home}:{name}").split(":") for name, home in homes.items()}
     aliases = {name: Alias(f"{module}.{name}", ".".join(place), since, until) for name, place in places.items()}
     ALIASES.extend(aliases.values())

@@ -94,7 +94,7 @@ class Course(ABC):
             feed.while_waiting = while_waiting_for_data(self.training, interruptible, lambda: None)
             # Batches that are still to come say what the network is trained on; until then nothing can be compared.
             self._uncompared = recipe.network.trained_on is None
-            try_single_example(recipe, feed)
+            _try_single_example(recipe, feed)
             run.columns = self._columns()
             self._begin(feed, stack)
             self.callbacks.begin(epochs, self.steps(feed), stack)
@@ -221,7 +221,7 @@ def course_of(recipe: Recipe, stepper: Stepper, callbacks: CallbackList) -> Cour
     return MiniBatches(recipe, recipe.optimizer, stepper, callbacks)
 
 
-def try_single_example(recipe: Recipe, feed: Feed) -> None:
+def _try_single_example(recipe: Recipe, feed: Feed) -> None:
     """Let a layer that cannot train on a single example say so before anything has changed."""
     if feed.examples is None or feed.size is None or (feed.examples % feed.size != 1 and feed.size != 1):
         return
