@@ -136,7 +136,7 @@ def test_a_penalty_is_shared_by_what_examples_and_classes_weigh(backend64):
 
     with backend64.context():
         data = enter_examples(whole.network, whole.loss, X, Y, WEIGHTS, training=True)
-        objective = _Objective(Recipe.of(whole), whole.stepper, data, 16, lambda: None)
+        objective = _Objective(whole.optimizer, Recipe.of(whole), whole.stepper, data, 16, lambda: None)
         value, gradient = objective(objective.vector(whole.network.params))
     assert value == pytest.approx(expected, rel=1e-9)
     stepped = np.concatenate([leaf.reshape(-1) for leaf in tree.leaves(params(step))])

@@ -56,6 +56,7 @@ def _own_classes() -> dict[str, type]:
 
 
 def _below(base: type) -> Iterator[type]:
+    sub: type
     for sub in base.__subclasses__():
         yield sub
         yield from _below(sub)

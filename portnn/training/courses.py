@@ -188,6 +188,10 @@ class WholeBatch(Course):
     needs_all = True
     learning_rate = None
 
+    def __init__(self, recipe: Recipe, method: FullBatch, stepper: Stepper, callbacks: CallbackList) -> None:
+        super().__init__(recipe, stepper, callbacks)
+        self._method = method
+
     def check(self) -> None:
         super().check()
         if self.recipe.augment is not None:
@@ -204,10 +208,10 @@ class WholeBatch(Course):
 
     def epochs(self, feed: Feed, last: int, interruptible: Callable[[], None]) -> bool:
         assert isinstance(feed, Resident)
-        left, history = last - self.run.epoch, self.run.history
-        history.message, history.status, history.minimum = full_batch.minimize(
-            self.recipe, self.stepper, feed.data, left, feed.size, self.training, interruptible, self.end_epoch
-        )
+        history, left = self.run.history, last - self.run.epoch
+        how = (self.training, interruptible, self.end_epoch)
+        found = full_batch.minimize(self._method, self.recipe, self.stepper, feed.data, left, feed.size, *how)
+        history.message, history.status, history.minimum = found.message, found.status, found.value
         done = not self.training.stopping  # it may be before its last iteration
         self.training.stop()  # so this is the last pause
         self.callbacks.pause()
@@ -217,7 +221,7 @@ class WholeBatch(Course):
 def course_of(recipe: Recipe, stepper: Stepper, callbacks: CallbackList) -> Course:
     """The course that the optimizer of a recipe needs."""
     if isinstance(recipe.optimizer, FullBatch):
-        return WholeBatch(recipe, stepper, callbacks)
+        return WholeBatch(recipe, recipe.optimizer, stepper, callbacks)
     return MiniBatches(recipe, recipe.optimizer, stepper, callbacks)
 
 

@@ -59,17 +59,18 @@ class _Objective:
     """The loss of all examples, and its gradient, as functions of one host vector of all parameters."""
 
     def __init__(
-        self, recipe: Recipe, stepper: Stepper, data: Examples, size: int, between: Callable[[], None]
+        self,
+        method: FullBatch,
+        recipe: Recipe,
+        stepper: Stepper,
+        data: Examples,
+        size: int,
+        between: Callable[[], None],
     ) -> None:
         net = recipe.network
-        self._recipe, self._run, self._data, self._between, self._backend = (
-            recipe,
-            stepper.run,
-            data,
-            between,
-            net.backend,
-        )
-        self._method: Any = recipe.optimizer
+        self._recipe, self._run, self._data, self._between = recipe, stepper.run, data, between
+        self._backend = net.backend
+        self._method: Any = method
         self._batches = [net.backend.asarray(index) for index in batches(data.x.shape[0], size)]
         # The same draws at every evaluation: the line search needs a function.
         noise = recipe.rng.child("noise", "full batch", stepper.run.step + 1)
@@ -121,6 +122,7 @@ class _Objective:
 
 
 def minimize(
+    method: FullBatch,
     recipe: Recipe,
     stepper: Stepper,
     data: Examples,
@@ -134,6 +136,7 @@ def minimize(
 
     Parameters
     ----------
+    method : FullBatch
     recipe : Recipe
         Its network has the parameters of the latest complete iteration at any time.
     stepper : Stepper
@@ -151,8 +154,7 @@ def minimize(
     """
     from scipy.optimize import minimize as scipy_minimize
 
-    method, net, run = recipe.optimizer, recipe.network, stepper.run
-    assert isinstance(method, FullBatch)
+    net, run = recipe.network, stepper.run
     name, n, needed = type(method).__name__, net.parameter_count, method.matrices * 8 * net.parameter_count**2
     if needed > _MATRIX_LIMIT:
         raise ConfigError(f"{name} needs {needed / 2**30:,.0f} GiB for {n:,} parameters: take LBFGS")
@@ -166,7 +168,7 @@ def minimize(
         if training.stopping:
             raise _Stopped
 
-    objective = _Objective(recipe, stepper, data, size, between)
+    objective = _Objective(method, recipe, stepper, data, size, between)
     clock = time.perf_counter()
 
     def iteration(xk: Vector) -> None:
