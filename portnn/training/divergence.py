@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from array_api_compat import array_namespace
@@ -10,8 +9,7 @@ from array_api_compat import array_namespace
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.errors import DivergenceError
-from portnn.nn.layer import Layer
-from portnn.random import Stream
+from portnn.nn.trace import walk
 from portnn.training.feeds import Piece
 from portnn.training.steps import augmented, gather
 
@@ -61,7 +59,7 @@ def _where(trainer: Trainer, step: int, piece: Piece) -> str:
     net, (data, index, _) = trainer.network, piece
     rows = gather((*data, index), net.backend.dtype(net.dtype))[0]
     x, noise = augmented(trainer.augment, rows, trainer.rng, step), trainer.rng.child("noise").at(step)
-    for path, layer, params, y in _outputs(net.layer, net.params, net.state, x, noise, ""):
+    for path, layer, _, params, y in walk(net.layer, net.params, net.state, x, train=True, rng=noise):
         if not _finite(y):
             bad = [name for name, leaf in tree.flatten(params).items() if not _finite(leaf)]
             why = f", and so are its parameters ({', '.join(bad)}) after step {trainer.step}" if bad else ""
@@ -69,19 +67,6 @@ def _where(trainer: Trainer, step: int, piece: Piece) -> str:
                 f"the first layer whose output is not finite is {path or 'the network'} ({type(layer).__name__}){why}"
             )
     return f"after step {trainer.step}, the outputs of all layers are finite for its batch"
-
-
-def _outputs(
-    layer: Layer, params: Tree, state: Tree, x: Array, rng: Stream, path: str
-) -> Iterator[tuple[str, Layer, Tree, Array]]:
-    """As `portnn.nn.trace`, in training mode, for values that are not finite."""
-    if not layer.children():
-        yield path[:-1], layer, params, layer.forward(params, state, x, train=True, rng=rng)[0]
-        return
-    for i, (child, p, s) in enumerate(zip(layer.children(), params, state, strict=True)):
-        for found in _outputs(child, p, s, x, rng.child(i), f"{path}{i}."):
-            yield found
-            x = found[3]
 
 
 def _finite(leaf: Array) -> bool:
