@@ -139,6 +139,69 @@ def test_names_step_and_layer(backend):
     assert found.endswith("the first layer whose output is not finite is 0.1 (Log)")
 
 
+@dataclass(frozen=True)
+class Branches(nn.Layer):
+    """Somebody's own container: the sum of what layers with names of their own make."""
+
+    ways: dict
+
+    def init(self, rng, input_shape):
+        made = {name: way.init(rng.child(name), input_shape) for name, way in self.ways.items()}
+        return {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()}, input_shape
+
+    def forward(self, params, state, x, *, train=False, rng=None):
+        made = {k: way.forward(params[k], state[k], x, train=train, rng=rng) for k, way in self.ways.items()}
+
+        def backward(dy, input_grad=True):
+            back = {k: v[2](dy) for k, v in made.items()}
+            return sum(dx for dx, _ in back.values()), {k: grads for k, (_, grads) in back.items()}
+
+        return sum(v[0] for v in made.values()), {k: v[1] for k, v in made.items()}, backward
+
+
+@dataclass(frozen=True)
+class Enormous(nn.Layer):
+    """Finite, but not twice."""
+
+    def init(self, rng, input_shape):
+        return {}, (), input_shape
+
+    def forward(self, params, state, x, *, train=False, rng=None):
+        return x * 0.0 + 3e38, state, lambda dy, input_grad=True: (dy * 0.0, {})
+
+
+INSIDE = nn.Sequential([nn.Identity(), Log()])
+
+
+@pytest.mark.parametrize(
+    ("layer", "place"),
+    [
+        (nn.Residual(INSIDE), "1.layer.1 (Log)"),
+        (nn.Residual(nn.Identity(), Log()), "1.shortcut (Log)"),
+        (nn.Residual(Enormous(), Enormous()), "1 (Residual)"),
+        (nn.Frozen(Log()), "1.layer (Log)"),
+        (nn.Frozen(INSIDE), "1.layer.1 (Log)"),
+        (nn.Sequential([nn.Tanh(), nn.Residual(nn.Frozen(INSIDE))]), "1.1.layer.layer.1 (Log)"),
+        (nn.Frozen(nn.Sequential([nn.Residual(nn.Tanh(), nn.Residual(INSIDE))])), "1.layer.0.shortcut.layer.1 (Log)"),
+        (Branches({"calm": nn.Tanh(), "wild": nn.Residual(INSIDE)}), "1.ways.wild.layer.1 (Log)"),
+    ],
+)
+def test_names_the_layer_inside_containers(layer, place, backend):
+    found = sentence(make(backend, nn.Sequential([nn.Tanh(), layer, nn.Affine(3)]), on_nonfinite="stop"), X)
+    assert found.endswith(f"the first layer whose output is not finite is {place}")
+
+
+def test_names_a_layer_that_is_not_finite_in_training_only():
+    """With the random numbers of the step: what is left of a huge number by dropout is beyond the largest."""
+
+    def place(layer):
+        net = nn.Sequential([nn.Tanh(), Enormous(), layer, nn.Affine(3)])
+        return sentence(make(layer=net, on_nonfinite="stop"), X).rpartition(" is ")[2]
+
+    assert place(nn.Residual(nn.Sequential([nn.Tanh(), nn.Dropout(0.5)]), nn.Dropout(0.5))) == "2.shortcut (Dropout)"
+    assert place(nn.Residual(nn.Tanh(), nn.Frozen(nn.Dropout(0.5)))) == "3 (Affine)"
+
+
 def test_names_parameters_that_are_not_finite():
     found = sentence(make(on_nonfinite="stop"), BAD, batch_size=40)
     # What the parameters are by then depends on how many steps were done before the loss was looked at: one or more.

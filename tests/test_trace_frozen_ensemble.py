@@ -6,6 +6,8 @@ from helpers import assert_close, assert_equal, assert_here, get, put
 
 from portnn import Network, Trainer, functional, losses, nn, optim, tree
 from portnn.errors import ConfigError, DataError, ShapeError
+from portnn.nn.trace import walk
+from portnn.random import Stream
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 LABELS = np.arange(12) % 3
@@ -25,6 +27,37 @@ def test_trace(backend):
         np.testing.assert_allclose(t.edges, edges, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose([t.mean, t.std], [y.mean(), y.std()], rtol=1e-4, atol=1e-6)
     assert_equal(get(backend, found[-1].output), get(backend, net(X)))
+
+
+def test_trace_lists_what_is_no_sequence_as_a_whole():
+    layer = nn.Sequential([nn.Affine(4), nn.Residual(nn.Sequential([nn.Tanh(), nn.Affine(4)])), nn.Frozen(BODY)])
+    net = Network(layer, 4, rng=0)
+    assert [(t.path, type(t.layer)) for t in nn.trace(net, X)] == [
+        ("0", nn.Affine),
+        ("1", nn.Residual),
+        ("2", nn.Frozen),
+    ]
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_walk_sees_what_a_step_computes(backend, train):
+    noisy = nn.Residual(BODY, nn.Sequential([nn.Dropout(0.5), nn.Affine(6)]))
+    net = Network(nn.Sequential([nn.Frozen(noisy), noisy]), 4, device=backend, rng=0)
+    x, rng = put(backend, X, "float32"), Stream(3)
+    with backend.context():
+        visits = walk(net.layer, net.params, net.state, x, train=train, rng=rng)
+        y, _, _ = net.layer.forward(net.params, net.state, x, train=train, rng=rng)
+    assert visits[-1].path == ""
+    assert [len(visit.within) for visit in visits[-2:]] == [1, 0]
+    for last in visits[-2:]:
+        np.testing.assert_array_equal(get(backend, last.output), get(backend, y))
+    paths = [visit.path for visit in visits]
+    parts = [*(f"layer.{i}" for i in range(4)), "layer", "shortcut.0", "shortcut.1", "shortcut"]
+    inside = [f"0.layer.{part}" for part in parts]
+    assert paths == [*inside, "0.layer", "0", *(f"1.{part}" for part in parts), "1", ""]
+    frozen = visits[0]
+    assert frozen.params is net.state[0]["params"]["layer"][0]
+    assert frozen.within == (net.layer, net.layer.layers[0], noisy, BODY)
 
 
 def test_trace_of_equal_and_of_infinite_values():

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
-from collections.abc import Iterator
+import operator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from portnn._typing import Array, Tree
+from portnn._typing import Array, Backward, Shape, Tree
 from portnn.backend import Backend
 from portnn.checks import check_count
 from portnn.door import check_finite, check_rows, enter
 from portnn.functional import as_float
 from portnn.nn.layer import Layer
 from portnn.nn.network import Network
+from portnn.random import Stream
 
-__all__ = ["LayerTrace", "trace"]
+__all__ = ["LayerTrace", "Visit", "trace", "walk"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ class LayerTrace:
 def trace(network: Network, x: Array, *, bins: int = 30) -> list[LayerTrace]:
     """The output of every layer for a batch, at inference, in the order of computation.
 
-    Containers are entered; their parts are listed instead of them.
+    Layers that run others one after the other, as `Sequential` does, are entered; their parts are listed instead of
+    them.
 
     Parameters
     ----------
@@ -81,18 +85,104 @@ def trace(network: Network, x: Array, *, bins: int = 30) -> list[LayerTrace]:
         check_finite(x, backend)
         x = as_float(x, backend.dtype(network.dtype))
         with network.trees.reading() as trees:
-            outputs = list(_outputs(network.layer, *trees, x, ""))
-        return [LayerTrace(path, layer, y, *_distribution(y, bins, backend)) for path, layer, y in outputs]
+            visits = walk(network.layer, *trees, x)
+        return [
+            LayerTrace(seen.path, seen.layer, seen.output, *_distribution(seen.output, bins, backend))
+            for seen in visits
+            if not seen.layer.children() and all(container.children() for container in seen.within)
+        ]
 
 
-def _outputs(layer: Layer, params: Tree, state: Tree, x: Array, path: str) -> Iterator[tuple[str, Layer, Array]]:
-    if not layer.children():
-        yield path[:-1], layer, layer.apply(params, state, x)
-        return
-    for i, (child, p, s) in enumerate(zip(layer.children(), params, state, strict=True)):
-        for found in _outputs(child, p, s, x, f"{path}{i}."):
-            yield found
-            x = found[2]
+class Visit(NamedTuple):
+    """What `walk` has seen of a layer.
+
+    Attributes
+    ----------
+    path : str
+        Where it is: the number in a `Sequential`, else the name of the field, such as ``"1.layer.0"`` in a `Residual`.
+    layer : Layer
+    within : tuple of Layer
+        The containers around it, the outermost first.
+    params : tree
+    output : array
+    """
+
+    path: str
+    layer: Layer
+    within: tuple[Layer, ...]
+    params: Tree
+    output: Array
+
+
+def walk(
+    layer: Layer, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None
+) -> list[Visit]:
+    """The outputs of a layer and of all layers inside it, in the order of computation: containers after their parts.
+
+    The containers run their parts themselves, with the parameters, the mode and the random numbers that they give
+    them: what is seen is what a step computes. Parts are the layers among a container's attributes, alone or in tuples,
+    lists and dicts.
+
+    Parameters
+    ----------
+    layer, params, state, x, train, rng
+        As for `Layer.forward`; without ``train`` as for `Layer.apply`.
+    """
+    visits: list[Visit] = []
+    watched = _watched(layer, "", (), visits)
+    if train:
+        watched.forward(params, state, x, train=True, rng=rng)
+    else:
+        watched.apply(params, state, x)
+    return visits
+
+
+def _watched(layer: Layer, path: str, within: tuple[Layer, ...], visits: list[Visit]) -> Layer:
+    """A layer that does the same, and notes in ``visits`` what its parts and itself have given."""
+    around = (*within, layer)
+
+    def parts(value: Any, place: str) -> Any:
+        if isinstance(value, Layer):
+            return _watched(value, place, around, visits)
+        if isinstance(value, tuple | list):
+            made = [parts(part, f"{place}.{i}") for i, part in enumerate(value)]
+            return value if all(map(operator.is_, made, value)) else tuple(made)
+        if isinstance(value, dict):
+            named = {key: parts(part, f"{place}.{key}") for key, part in value.items()}
+            return value if all(named[key] is part for key, part in value.items()) else named
+        return value
+
+    places = {name: path if layer.children() else f"{path}.{name}" for name in vars(layer)}
+    found = {name: parts(value, places[name]) for name, value in vars(layer).items()}
+    inside = copy.copy(layer)  # not built anew: its constructor might not take what is watched
+    for name, part in found.items():
+        object.__setattr__(inside, name, part)
+    return _Watched(inside, Visit(path.lstrip("."), layer, within, (), None), visits)
+
+
+class _Watched(Layer):
+    """``inside``, under watch."""
+
+    def __init__(self, inside: Layer, unseen: Visit, visits: list[Visit]) -> None:
+        self.inside, self.unseen, self.visits = inside, unseen, visits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inside, name)  # a container may look at the fields of its parts
+
+    def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:
+        return self.inside.init(rng, input_shape)
+
+    def forward(
+        self, params: Tree, state: Tree, x: Array, *, train: bool = False, rng: Stream | None = None
+    ) -> tuple[Array, Tree, Backward]:
+        y, state, backward = self.inside.forward(params, state, x, train=train, rng=rng)
+        self.visits.append(self.unseen._replace(params=params, output=y))
+        return y, state, backward
+
+    def apply(self, params: Tree, state: Tree, x: Array) -> Array:
+        y = self.inside.apply(params, state, x)
+        self.visits.append(self.unseen._replace(params=params, output=y))
+        return y
 
 
 def _distribution(y: Array, bins: int, backend: Backend) -> tuple[float, float, list[int], list[float]]:

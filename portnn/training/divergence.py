@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NoReturn
 
 from array_api_compat import array_namespace
 
 from portnn import tree
-from portnn._typing import Array, Tree
+from portnn._typing import Array
 from portnn.errors import DivergenceError
-from portnn.nn.layer import Layer
-from portnn.random import Stream
+from portnn.nn.trace import walk
 from portnn.training.batch import Piece
 from portnn.training.recipe import Recipe
 from portnn.training.run import Run
@@ -57,7 +55,7 @@ def _where(recipe: Recipe, run: Run, step: int, piece: Piece) -> str:
     net = recipe.network
     rows = gather(piece.examples.batch(piece.index), net.backend.dtype(net.dtype)).x
     x, noise = augmented(recipe.augment, rows, recipe.rng, step), recipe.rng.child("noise").at(step)
-    for path, layer, params, y in _outputs(net.layer, net.params, net.state, x, noise, ""):
+    for path, layer, _, params, y in walk(net.layer, net.params, net.state, x, train=True, rng=noise):
         if not _finite(y):
             bad = [name for name, leaf in tree.flatten(params).items() if not _finite(leaf)]
             why = f", and so are its parameters ({', '.join(bad)}) after step {run.step}" if bad else ""
@@ -65,19 +63,6 @@ def _where(recipe: Recipe, run: Run, step: int, piece: Piece) -> str:
                 f"the first layer whose output is not finite is {path or 'the network'} ({type(layer).__name__}){why}"
             )
     return f"after step {run.step}, the outputs of all layers are finite for its batch"
-
-
-def _outputs(
-    layer: Layer, params: Tree, state: Tree, x: Array, rng: Stream, path: str
-) -> Iterator[tuple[str, Layer, Tree, Array]]:
-    """As `portnn.nn.trace`, in training mode, for values that are not finite."""
-    if not layer.children():
-        yield path[:-1], layer, params, layer.forward(params, state, x, train=True, rng=rng)[0]
-        return
-    for i, (child, p, s) in enumerate(zip(layer.children(), params, state, strict=True)):
-        for found in _outputs(child, p, s, x, rng.child(i), f"{path}{i}."):
-            yield found
-            x = found[3]
 
 
 def _finite(leaf: Array) -> bool:
