@@ -31,7 +31,7 @@ from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import graph as cupy_graph
 from portnn_backends.on_cupy.backend import CupyBackend
 
-import portnn.backend
+import portnn.registry
 from portnn.backend import Backend, Status
 
 _LOCAL = threading.local()
@@ -510,9 +510,9 @@ def installed(twins=False):
         cupy_on_host.forget()
         ours = {"group": "portnn.backends"}
         patch.setattr(metadata, "entry_points", lambda **asked: found if asked == ours else real(**asked))
-        portnn.backend._discover.cache_clear()
+        portnn.registry._discover.cache_clear()
         yield
-    portnn.backend._discover.cache_clear()
+    portnn.registry._discover.cache_clear()
     cupy_on_host.forget()
     assert [stream for stream in Stream.known.values() if stream.captured is not None] == []
 

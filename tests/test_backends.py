@@ -12,6 +12,7 @@ import pytest
 from lanes import NAMES, STATUS, library_of, open_lane
 
 import portnn.backend
+import portnn.registry
 from portnn import available_backends, backend_of, get_backend
 from portnn.backend import Backend, Status
 from portnn.environment import backend_table, blas, describe
@@ -260,10 +261,10 @@ def entry_points(monkeypatch):
             importlib.metadata.EntryPoint(name, value, "portnn.backends") for name, value in [*more, *entries.items()]
         ]
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: points)
-        portnn.backend._discover.cache_clear()
+        portnn.registry._discover.cache_clear()
 
     yield advertise
-    portnn.backend._discover.cache_clear()
+    portnn.registry._discover.cache_clear()
 
 
 def test_anybody_can_ship_a_backend(entry_points):
@@ -359,13 +360,13 @@ def test_packages_that_claim_the_same_are_named(monkeypatch):
         for kind, dist in ((Shadow, SimpleNamespace(name="shadow-of-numpy")), (type(get_backend("cpu")), None))
     ]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: points)
-    portnn.backend._discover.cache_clear()
+    portnn.registry._discover.cache_clear()
     try:
         with pytest.raises(BackendError, match=r"its.module:Shadow \(entry point 'aaa' of shadow-of-numpy\) and its"):
             get_backend("numpy")
     finally:
         monkeypatch.undo()
-        portnn.backend._discover.cache_clear()
+        portnn.registry._discover.cache_clear()
 
 
 def test_one_backend_advertised_twice_is_one(entry_points):

@@ -13,10 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from portnn._typing import Shape
-from portnn.backend import Backend, Bring, Memory, Status, first_line, library_status
+from portnn.backend import Backend, Bring, Memory, RandomStream, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
-from portnn.random import Stream
 
 from ..forks import refuse_in_fork
 from ..tf32 import lack_of_tf32
@@ -90,7 +89,7 @@ class CupyBackend(Backend):
         with self._device:
             return array.copy()
 
-    def uniform(self, stream: Stream, shape: Shape, dtype: str) -> Any:
+    def uniform(self, stream: RandomStream, shape: Shape, dtype: str) -> Any:
         with self._device:
             return philox_uniform(stream, shape, dtype)
 

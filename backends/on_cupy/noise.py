@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from portnn._typing import Shape
-from portnn.random import Stream
+from portnn.backend import RandomStream
 
 from .compile import counter, each, empty, kernel
 
 __all__ = ["philox_uniform"]
 
 
-def philox_uniform(stream: Stream, shape: Shape, dtype: str) -> Any:
+def philox_uniform(stream: RandomStream, shape: Shape, dtype: str) -> Any:
     """As ``stream.generator().random(shape, dtype)``. The step of the stream may be a 0-d int64 array on the device."""
     step: Any = stream.step
     words = counter(stream.counter[1] if isinstance(step, Integral) else step)

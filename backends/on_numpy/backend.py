@@ -10,10 +10,9 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from portnn._typing import Shape
-from portnn.backend import Backend, Status
+from portnn.backend import Backend, RandomStream, Status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
-from portnn.random import Stream
 
 from .kernels import KERNELS
 from .noise import philox_uniform
@@ -60,7 +59,7 @@ class NumpyBackend(Backend):
     def copy(self, array: Any) -> Any:
         return np.array(array)
 
-    def uniform(self, stream: Stream, shape: Shape, dtype: str) -> Any:
+    def uniform(self, stream: RandomStream, shape: Shape, dtype: str) -> Any:
         return philox_uniform(stream, shape, dtype)
 
     @contextmanager

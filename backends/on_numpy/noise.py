@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from portnn._typing import Shape
-from portnn.random import Stream
+from portnn.backend import RandomStream
 
 from .compile import loops
 from .workspace import empty, share
@@ -15,7 +15,7 @@ from .workspace import empty, share
 __all__ = ["philox_uniform"]
 
 
-def philox_uniform(stream: Stream, shape: Shape, dtype: str) -> Any:
+def philox_uniform(stream: RandomStream, shape: Shape, dtype: str) -> Any:
     """As ``stream.generator().random(shape, dtype)``."""
     compiled = loops("noise")
     if compiled is None:
