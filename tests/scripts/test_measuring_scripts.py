@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from test_scripts import ROOT, refused, script
+from places import ROOT
+from programs import refused, script
 
 from portnn import Network
 from portnn.errors import ConfigError

@@ -8,40 +8,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data import idx_bytes, small_mnist
+from idx_files import idx_bytes, small_mnist
+from places import ROOT
+from programs import TRAIN, refused, script
 
 from portnn import Network, nn, tree
-
-ROOT = Path(__file__).parent.parent
-TRAIN = ["scripts/train_mnist.py", "--hidden", "16", "--epochs", "2"]
-
-
-def script(*arguments, cwd=ROOT, **environment):
-    """Run a script without a terminal; PORTNN_DATA_DIR is unset unless given."""
-    env = {key: value for key, value in os.environ.items() if key != "PORTNN_DATA_DIR"} | environment
-    arguments = [ROOT / arguments[0], *arguments[1:]]
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def refused(done):
-    """The one sentence of a script that refused its input."""
-    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def test_train_then_predict(tmp_path):

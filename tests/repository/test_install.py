@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 pytest.importorskip("setuptools")
 

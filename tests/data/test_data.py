@@ -2,29 +2,15 @@
 
 import gzip
 import os
-import struct
 import tracemalloc
 
 import numpy as np
 import pytest
+from idx_files import CODES, idx_bytes, small_mnist, write
 
 from portnn.data import batches, load_digits, load_mnist, mnist, read_idx, shuffled_batches
 from portnn.errors import DataError, MissingDataError
 from portnn.random import Stream
-
-CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
-
-
-def idx_bytes(array):
-    kind = array.dtype.newbyteorder("=").str[1:]
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, CODES[kind], array.ndim, *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def write(path, content):
-    """Write a file, compressed if its name says so."""
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -97,20 +83,6 @@ def test_file_system_errors(tmp_path):
 
 
 # ---- MNIST
-
-
-def small_mnist(folder, suffix=".gz", **changes):
-    """The four files with a few images each; ``changes`` replaces the content of a file."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    for half, n in (("train", 20), ("t10k", 10)):
-        images = rng.integers(0, 256, size=(n, 28, 28), dtype=np.uint8)
-        labels = rng.integers(0, 10, size=n, dtype=np.uint8)
-        for name, array in ((f"{half}-images-idx3-ubyte", images), (f"{half}-labels-idx1-ubyte", labels)):
-            write(
-                folder / f"{name}{suffix}", changes.get(name.partition("-idx")[0].replace("-", "_"), idx_bytes(array))
-            )
-    return folder
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

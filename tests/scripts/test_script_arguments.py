@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_scripts import ROOT
+from places import ROOT
 
 #: Where each program is, by what it is called here.
 PLACES = {

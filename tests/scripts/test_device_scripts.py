@@ -4,7 +4,7 @@ import json
 
 import pytest
 from lanes import STATUS
-from test_scripts import refused, script
+from programs import refused, script
 
 no_gpu = pytest.mark.skipif(STATUS["cupy"].usable, reason="this machine has a GPU")
 
@@ -84,7 +84,7 @@ def test_every_check_holds_on_a_device_that_is_there(tmp_path):
     result = tmp_path / "r.json"
     done = script(
         *("scripts/gpu_check.py", "--device", "torch", "--data", "digits", "--steps", "10", "--json", result),
-        *("--tests", "tests/test_kernels.py", "--models", "small", "--batch-sizes", "32"),
+        *("--tests", "tests/backends/test_kernels.py", "--models", "small", "--batch-sizes", "32"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n7 of 7 checks held on torch, cpu\n" in done.stdout

@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from lanes import STATUS
+from places import ROOT
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from portnn import MLPClassifier, MLPRegressor
@@ -16,7 +16,6 @@ pytestmark = [
     # The checks train for a few epochs, which do not converge, and say so.
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
-ROOT = Path(__file__).parent.parent
 
 
 @parametrize_with_checks([MLPClassifier(), MLPRegressor()])
@@ -35,7 +34,7 @@ def test_tests_of_scikit_learn():
     command = ["-m", "pytest", "-q", "-p", "sklearn_swap", "-p", "no:cacheprovider", "-c", "/dev/null"]
     done = subprocess.run(
         [sys.executable, *command, "--pyargs", "sklearn.neural_network.tests.test_mlp"],
-        cwd=ROOT / "tests",
+        cwd=ROOT / "tests" / "support",
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,6 @@
 """A pytest plugin that puts portnn's estimators in the place of scikit-learn's, before its tests import them.
 
-PYTHONPATH=tests pytest -p sklearn_swap --pyargs sklearn.neural_network.tests.test_mlp
+PYTHONPATH=tests/support pytest -p sklearn_swap --pyargs sklearn.neural_network.tests.test_mlp
 """
 
 

@@ -4,11 +4,10 @@ import ast
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 LIBRARIES = {"numpy", "scipy", "cupy", "torch", "jax", "numba", "array_api_strict"}
 LIBRARIES |= {f"array_api_compat.{name}" for name in LIBRARIES}
 

@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from test_scripts import ROOT, refused, script
-from test_table_scripts import HOUSE, PASSENGER, houses, passengers, put, songs
+from places import ROOT
+from programs import refused, script
+from table_files import HOUSE, PASSENGER, houses, passengers, put, songs
 
 from portnn.data import stream_year_prediction
 from portnn.data.cells import is_unknown, number

@@ -11,7 +11,8 @@ import types
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, read
+from pages import PAGES, read
+from places import ROOT
 
 from portnn import kernels, training  # noqa: F401  (so that all that portnn registers is there)
 
@@ -145,12 +146,12 @@ def test_the_networks_of_the_readme_have_the_layers_that_were_measured(monkeypat
 def test_the_tests_that_hold_promises_are_there():
     """Those of the table of what is promised of a run."""
     table = TEXTS[DOCS / "training.md"].partition("| What is promised | Held by |")[2].partition("\n\n")[0]
-    files = re.findall(r"`((?:tests|scripts)/\w+\.py)`", table)
+    files = re.findall(r"`((?:tests|scripts)/[\w/]+\.py)`", table)
     names = re.findall(r"`(test_\w+)`", table)
     assert len(files) > 10
     assert names
     assert all((ROOT / name).is_file() for name in files)
-    sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/*/test_*.py"))
     assert all(f"def {name}(" in sources for name in names)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lanes import STATUS
+from places import ROOT
 from sybil import Document, Example, Region
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Stands before a block that is not run, but compared with the source: the file, and the name of what it shows.

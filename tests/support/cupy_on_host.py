@@ -25,6 +25,7 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 import pytest
+from places import ROOT
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy.backend import CupyBackend
 from portnn_backends.on_cupy.kernels import KERNELS
@@ -43,7 +44,7 @@ except ImportError:  # Windows
 COMPILER = shutil.which("g++") if sys.platform == "linux" and fcntl else None
 SHIM = Path(__file__).parent / "cuda_on_host.hpp"
 #: What was compiled is kept between runs, and shared by workers.
-CACHE = Path(__file__).parent.parent / ".pytest_cache" / "cuda_on_host"
+CACHE = ROOT / ".pytest_cache" / "cuda_on_host"
 
 #: Bytes around an array that nobody may write to; as floats they are NaN.
 GUARD = 256

@@ -9,11 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, ROOT / "scripts" / "train_mnist.py", "--device", "gpu", "--data", "digits", "--epochs", "1"]
 
 needs_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
@@ -78,7 +77,7 @@ def stub(tmp_path_factory):
     if compiler is None:
         pytest.skip("there is no C compiler to build the stub of a driver with")
     folder = tmp_path_factory.mktemp("driver")
-    source = Path(__file__).parent / "stub_libcuda.c"
+    source = ROOT / "tests" / "support" / "stub_libcuda.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
     return {"LD_LIBRARY_PATH": str(folder)}
 

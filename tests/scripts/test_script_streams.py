@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_scripts import ROOT
+from places import ROOT
 
 pytestmark = [
     pytest.mark.slow,

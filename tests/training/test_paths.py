@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data import idx_bytes, small_mnist
+from idx_files import idx_bytes, small_mnist
+from programs import TRAIN, script
+from table_files import put, songs
 from test_resume import fit, make
-from test_scripts import TRAIN, script
-from test_table_scripts import put, songs
 
 from portnn import Network
 from portnn.data import load_mnist, read_idx, stream_year_prediction

@@ -219,7 +219,9 @@ def test_everything_works_without_numba(tmp_path):
     (tmp_path / "no_numba.py").write_text('import sys\nsys.modules["numba"] = None\n', encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no_numba", "-p", "no:cacheprovider", "-k", "numpy or not ["]
-    done = subprocess.run([*command, "tests/test_kernels.py", "tests/test_convolution.py"], env=env, check=False)
+    done = subprocess.run(
+        [*command, "tests/backends/test_kernels.py", "tests/functional/test_convolution.py"], env=env, check=False
+    )
     assert done.returncode == 0
 
 

@@ -4,11 +4,9 @@ import ast
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 # ---- text files
 
@@ -119,7 +117,10 @@ def test_the_suite_is_collected_like_on_windows(like_windows):
     done = like_windows("-m", "pytest", "-p", "like_windows", "-p", "no:cacheprovider", "--collect-only", "-q", "tests")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     collected = [line for line in done.stdout.splitlines() if "::" in line]
-    assert {line.partition("::")[0] for line in collected} >= {"tests/test_logs.py", "tests/test_checkpoint.py"}
+    assert {line.partition("::")[0] for line in collected} >= {
+        "tests/training/test_logs.py",
+        "tests/training/test_checkpoint.py",
+    }
 
 
 @pytest.mark.slow
@@ -157,7 +158,7 @@ def pytest_run(*arguments, by=(), **options):
 def test_the_suite_where_interrupts_are_ignored(workers):
     """As in the background of a shell, or under nohup."""
     done = pytest_run(
-        *(*workers, "tests/test_trainer.py", "-k", "interrupt and (numpy or not [)"),
+        *(*workers, "tests/training/test_trainer.py", "-k", "interrupt and (numpy or not [)"),
         by=["sh", "-c", "trap '' INT; exec \"$@\"", "sh"],
     )
     assert done.returncode == 0, done.stdout
@@ -181,7 +182,7 @@ def test_the_suite_beside_a_plugin_for_benchmarks(tmp_path):
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stub-benchmark\nVersion: 1\n", encoding="utf-8")
     (about / "entry_points.txt").write_text("[pytest11]\nbenchmark = stub_benchmark\n", encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = pytest_run("-n", "1", "tests/test_tree.py", env=env)
+    done = pytest_run("-n", "1", "tests/core/test_tree.py", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
