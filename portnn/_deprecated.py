@@ -22,8 +22,9 @@ ALIASES: list[Alias] = []
 
 
 def moved(module: str, homes: Mapping[str, str], *, since: str, until: str) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module (PEP 562) some names of which have new homes, which are modules."""
-    aliases = {name: Alias(f"{module}.{name}", f"{home}.{name}", since, until) for name, home in homes.items()}
+    """The ``__getattr__`` of a module (PEP 562) some names of which are elsewhere: in "module", or as "module:name"."""
+    places = {name: (home if ":" in home else f"{home}:{name}").split(":") for name, home in homes.items()}
+    aliases = {name: Alias(f"{module}.{name}", ".".join(place), since, until) for name, place in places.items()}
     ALIASES.extend(aliases.values())
 
     def find(name: str) -> Any:
@@ -33,6 +34,7 @@ def moved(module: str, homes: Mapping[str, str], *, since: str, until: str) -> C
         warnings.warn(
             f"{old} is {new} since portnn {since}; the old name goes in {until}", DeprecationWarning, stacklevel=2
         )
-        return getattr(import_module(homes[name]), name)
+        home, new_name = places[name]
+        return getattr(import_module(home), new_name)
 
     return find

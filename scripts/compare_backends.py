@@ -24,7 +24,7 @@ from portnn.backend import Backend
 from portnn.data import Dataset
 from portnn.errors import BackendError
 from portnn.random import Stream
-from portnn.training import Callback
+from portnn.training import Callback, Training
 
 
 class Case(NamedTuple):
@@ -53,7 +53,7 @@ class Watch(Callback):
         self.steps = steps
         self.losses: list[float] = []
 
-    def on_losses(self, trainer: Trainer, losses: Sequence[float]) -> None:
+    def on_losses(self, trainer: Training, losses: Sequence[float]) -> None:
         self.losses += losses
         if trainer.step >= self.steps:
             trainer.stop()

@@ -34,7 +34,7 @@ from portnn import Network, Trainer, losses, nn, optim
 from portnn.data import read_idx, stream_year_prediction
 from portnn.errors import MissingLibraryError, PortnnError
 from portnn.storage import read_tensors
-from portnn.training import Callback, CSVLog, EarlyStopping, JSONLinesLog, ReduceOnPlateau
+from portnn.training import Callback, CSVLog, EarlyStopping, JSONLinesLog, ReduceOnPlateau, Training
 
 MEMORY = 2**30
 SECONDS = 10
@@ -61,7 +61,7 @@ class SaveOnce(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_pause(self, trainer: Trainer) -> None:
+    def on_pause(self, trainer: Training) -> None:
         trainer.save(self.path)
 
 

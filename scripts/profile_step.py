@@ -35,6 +35,7 @@ from portnn._typing import Array, Backward, Shape, Tree
 from portnn.backend import Backend
 from portnn.environment import describe
 from portnn.random import Stream, as_stream
+from portnn.training.batch import Batch
 from portnn.training.steps import gather
 
 WARM_UP = 10
@@ -145,7 +146,7 @@ def train(
             numbers = rng.at(i).permutation(len(x))[:size]
             begin = time.perf_counter()
             index = backend.asarray(numbers)
-            rows, target, _ = clock.measure("", "gather", lambda: gather((images, labels, None, index), dtype))  # noqa: B023
+            rows, target, _ = clock.measure("", "gather", lambda: gather(Batch(images, labels, None, index), dtype))  # noqa: B023
             out, state, backward = net.layer.forward(params, state, rows, train=True, rng=rng.at(i))
             slope = clock.measure("", "loss", lambda: loss(out, target)[1]())  # noqa: B023
             _, grads = backward(slope, input_grad=False)

@@ -39,7 +39,7 @@ from time_left import TimeLeft
 from portnn import Network, Trainer, get_backend, metrics
 from portnn.checks import check_batch_size, check_count
 from portnn.environment import describe
-from portnn.training import Callback, ProgressBar, stop_on_signals
+from portnn.training import Callback, ProgressBar, Training, stop_on_signals
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -86,10 +86,10 @@ class EpochLines(Callback):
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+    def on_fit_begin(self, trainer: Training, epochs: int, steps_per_epoch: int | None) -> None:
         self._left = TimeLeft()
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Training, record: dict[str, float]) -> None:
         print(
             f"epoch {record['epoch']:.0f}/{self.epochs}  train loss {record['loss']:.4f}  "
             f"test accuracy {record['val_accuracy']:.2%}  {record['samples_per_second']:,.0f} samples/s  "

@@ -25,11 +25,11 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 import pytest
-from portnn_backends import cupy_compile
-from portnn_backends.cupy_backend import CupyBackend
-from portnn_backends.cupy_kernels import KERNELS
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy.backend import CupyBackend
+from portnn_backends.on_cupy.kernels import KERNELS
 
-import portnn.backend
+import portnn.registry
 from portnn import kernels
 from portnn.backend import Backend, Memory, Status
 from portnn.kernels import Kernel
@@ -334,9 +334,9 @@ class CupyOnHost(CupyBackend):
 def open_cupy_on_host() -> Iterator[CupyOnHost]:
     """Inside, this is the backend ``cupy``, and its kernels run on the CPU."""
     library = SimpleNamespace(RawModule=RawModule, empty=empty, ascontiguousarray=ascontiguousarray)
-    found = dict(portnn.backend._discover()) | {"cupy": CupyOnHost}
+    found = dict(portnn.registry._discover()) | {"cupy": CupyOnHost}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portnn.backend, "_discover", lambda: found)
+        patch.setattr(portnn.registry, "_discover", lambda: found)
         patch.setattr(cupy_compile, "library", lambda: library)
         forget()
         try:

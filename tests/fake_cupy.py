@@ -26,10 +26,12 @@ import numpy as np
 import pytest
 from numpy import arange as _host_arange
 from numpy import float32, uint8
-from portnn_backends import cupy_blas, cupy_compile, cupy_graph
-from portnn_backends.cupy_backend import CupyBackend
+from portnn_backends.on_cupy import blas as cupy_blas
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import graph as cupy_graph
+from portnn_backends.on_cupy.backend import CupyBackend
 
-import portnn.backend
+import portnn.registry
 from portnn.backend import Backend, Status
 
 _LOCAL = threading.local()
@@ -508,9 +510,9 @@ def installed(twins=False):
         cupy_on_host.forget()
         ours = {"group": "portnn.backends"}
         patch.setattr(metadata, "entry_points", lambda **asked: found if asked == ours else real(**asked))
-        portnn.backend._discover.cache_clear()
+        portnn.registry._discover.cache_clear()
         yield
-    portnn.backend._discover.cache_clear()
+    portnn.registry._discover.cache_clear()
     cupy_on_host.forget()
     assert [stream for stream in Stream.known.values() if stream.captured is not None] == []
 

@@ -12,6 +12,9 @@ from numpy.testing import assert_allclose
 
 from portnn import tree
 from portnn.backend import Backend
+from portnn.training.batch import Piece
+from portnn.training.entering import enter_examples
+from portnn.training.recipe import Recipe
 
 #: Relative tolerance for results that should agree to rounding.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
@@ -64,3 +67,10 @@ def files_of_at_most(size: int) -> Iterator[None]:
 def assert_equal(actual: Any, expected: Any) -> None:
     """Host trees are equal bit for bit."""
     tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def prepared_piece(trainer, x, y, size):
+    """A batch of the first ``size`` examples on the device of a trainer, which can do a step at once."""
+    data = enter_examples(trainer.network, trainer.loss, x, y, training=True)
+    trainer.stepper.prepare(Recipe.of(trainer))
+    return Piece(data, trainer.network.backend.asarray(np.arange(size)), size)

@@ -13,7 +13,7 @@ from typing import Any
 import cupy_on_host
 import numpy as np
 import pytest
-from portnn_backends.numpy_backend import NumpyBackend
+from portnn_backends.on_numpy.backend import NumpyBackend
 
 from portnn.backend import Backend, available_backends, get_backend
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from helpers import assert_close, assert_equal, assert_here, get, put
+from helpers import assert_close, assert_equal, assert_here, get, prepared_piece, put
 from lanes import USABLE, host_closed, open_lane
 
 from portnn import Network, Trainer, functional, losses, nn, optim
@@ -342,11 +342,9 @@ def test_same_curve_on_every_backend(typed):
 def test_nothing_leaves_the_device_in_a_step():
     with open_lane("strict:device1") as backend:
         trainer = make(backend, ALL)
-        data = trainer._enter(PIXELS, LABELS)
-        trainer._prepare_steps()
-        index = backend.asarray(np.arange(8))
+        piece = prepared_piece(trainer, PIXELS, LABELS, 8)
         with host_closed(backend):
-            trainer._run_step(data, index)
+            trainer.stepper.advance((piece,))
 
 
 def test_what_the_network_sees():

@@ -12,6 +12,7 @@ import pytest
 from lanes import NAMES, STATUS, library_of, open_lane
 
 import portnn.backend
+import portnn.registry
 from portnn import available_backends, backend_of, get_backend
 from portnn.backend import Backend, Status
 from portnn.environment import backend_table, blas, describe
@@ -260,10 +261,10 @@ def entry_points(monkeypatch):
             importlib.metadata.EntryPoint(name, value, "portnn.backends") for name, value in [*more, *entries.items()]
         ]
         monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: points)
-        portnn.backend._discover.cache_clear()
+        portnn.registry._discover.cache_clear()
 
     yield advertise
-    portnn.backend._discover.cache_clear()
+    portnn.registry._discover.cache_clear()
 
 
 def test_anybody_can_ship_a_backend(entry_points):
@@ -273,7 +274,7 @@ def test_anybody_can_ship_a_backend(entry_points):
 
 
 def test_a_broken_entry_point_does_not_take_the_others_down(entry_points):
-    entry_points(broken="there_is_no_such_module:Backend", numpy="portnn_backends.numpy_backend:NumpyBackend")
+    entry_points(broken="there_is_no_such_module:Backend", numpy="portnn_backends.on_numpy.backend:NumpyBackend")
     assert get_backend("cpu").name == "numpy"
     assert available_backends()["broken"].message.startswith("there_is_no_such_module:Backend cannot be loaded")
     with pytest.raises(BackendError, match="cannot be loaded: ModuleNotFoundError"):
@@ -289,13 +290,13 @@ def test_a_broken_entry_point_does_not_take_the_others_down(entry_points):
     ],
 )
 def test_an_entry_point_to_something_else(entry_points, value, sentence):
-    entry_points(mylib=value, numpy="portnn_backends.numpy_backend:NumpyBackend")
+    entry_points(mylib=value, numpy="portnn_backends.on_numpy.backend:NumpyBackend")
     assert get_backend("cpu").name == "numpy"
     with pytest.raises(BackendError, match=sentence):
         get_backend("mylib")
 
 
-NUMPY = "portnn_backends.numpy_backend:NumpyBackend"
+NUMPY = "portnn_backends.on_numpy.backend:NumpyBackend"
 
 
 class Shadow(Another):
@@ -359,13 +360,13 @@ def test_packages_that_claim_the_same_are_named(monkeypatch):
         for kind, dist in ((Shadow, SimpleNamespace(name="shadow-of-numpy")), (type(get_backend("cpu")), None))
     ]
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: points)
-    portnn.backend._discover.cache_clear()
+    portnn.registry._discover.cache_clear()
     try:
         with pytest.raises(BackendError, match=r"its.module:Shadow \(entry point 'aaa' of shadow-of-numpy\) and its"):
             get_backend("numpy")
     finally:
         monkeypatch.undo()
-        portnn.backend._discover.cache_clear()
+        portnn.registry._discover.cache_clear()
 
 
 def test_one_backend_advertised_twice_is_one(entry_points):
@@ -387,7 +388,7 @@ def test_a_status_that_fails(entry_points, monkeypatch, answer):
             raise answer
 
     monkeypatch.setattr(Another, "status", classmethod(status))
-    entry_points(another=f"{__name__}:Another", numpy="portnn_backends.numpy_backend:NumpyBackend")
+    entry_points(another=f"{__name__}:Another", numpy="portnn_backends.on_numpy.backend:NumpyBackend")
     assert "its status cannot be found out" in backend_table()
 
 

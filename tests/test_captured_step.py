@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("cupy")
 
 import fake_cupy
-from portnn_backends import cupy_blas, cupy_graph
+from portnn_backends.on_cupy import blas as cupy_blas
+from portnn_backends.on_cupy import graph as cupy_graph
 
 import portnn.backend
 from portnn import Network, Trainer, losses, nn, optim, tree
@@ -48,7 +49,7 @@ def make(backend=None, layers=LAYERS, optimizer=None, **options):
 
 def bits(trainer):
     backend = trainer.network.backend
-    slots = trainer._slots
+    slots = trainer.stepper.slots
     return {
         name: backend.to_numpy(a).tobytes()
         for name, a in tree.flatten((trainer.network.params, trainer.network.state, slots)).items()
@@ -60,7 +61,7 @@ def timeless(trainer):
 
 
 def steps_of(trainer):
-    return [step for _, step in trainer._steps]
+    return [loop.step for loop in trainer.stepper.loops]
 
 
 def assert_same_run(captured, plain):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import assert_close, get, put
-from portnn_backends import numpy_images
+from portnn_backends.on_numpy import convolution as numpy_convolution
 
 from portnn import Network, functional, get_backend, nn
 from portnn.errors import ConfigError, ShapeError
@@ -97,7 +97,7 @@ forms = pytest.mark.parametrize("form", ["twin", "portable"])
 @pytest.mark.parametrize("shape", SHAPES[::3], ids=str)
 def test_without_compiled_loops(shape, monkeypatch):
     """The twin of NumPy where Numba is not installed."""
-    monkeypatch.setattr(numpy_images, "loops", lambda subject: None)
+    monkeypatch.setattr(numpy_convolution, "loops", lambda subject: None)
     n, h, w, c, f, kernel, stride, padding, dilation, groups = shape
     rng = np.random.default_rng(0)
     x, k, b = rng.normal(size=(n, h, w, c)), rng.normal(size=(*pair(kernel), c // groups, f)), rng.normal(size=f)

@@ -4,17 +4,23 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from portnn_backends import cupy_compile, cupy_updates
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import updates as cupy_updates
 
 REALS = [np.dtype("float32"), np.dtype("float64")]
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 
 #: What is to be chosen in each source: the least and the widest choice at least.
 CHOICES = {
-    "columns": [{}],
-    "images": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
-    "random": [{}],
+    "activations": [{}],
+    "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
+    "linear": [{}],
+    "losses": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
+    "noise": [{}],
+    "normalization": [{}],
+    "pooling": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "rows": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
+    "sums": [{}],
     "updates": [{"LEAVES": cupy_updates._LEAVES, "PIECE": cupy_updates._PIECE}],
 }
 
@@ -42,7 +48,7 @@ def compile_source(code, options, architecture):
 
 
 def test_every_source_is_compiled_here():
-    folder = files("portnn_backends").joinpath("cuda")
+    folder = files("portnn_backends.on_cupy").joinpath("cuda")
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
 
 

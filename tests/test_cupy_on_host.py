@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from cupy_on_host import COMPILER, in_order, launches, never_waiting, open_cupy_on_host
 from helpers import assert_close, assert_equal, get, put
-from portnn_backends import cupy_columns, cupy_compile, cupy_images, cupy_updates
-from portnn_backends.cupy_kernels import KERNELS
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import sums as cupy_sums
+from portnn_backends.on_cupy import updates as cupy_updates
+from portnn_backends.on_cupy import windows as cupy_windows
+from portnn_backends.on_cupy.kernels import KERNELS
 from test_kernels import CASES, RULES, compare_array_function, compare_differentiable, compare_rule
 
 from portnn import Network, Trainer, functional, kernels, losses, nn, optim, tree
@@ -57,9 +60,9 @@ def test_parity(backend, name, dtype, n):
 def test_parity_where_everything_is_scarce(backend, name, dtype, monkeypatch):
     """Threads that loop, sums in two launches, indices of 64 bits, several launches for the leaves."""
     monkeypatch.setattr(cupy_compile, "_BLOCKS", 3)
-    monkeypatch.setattr(cupy_columns, "_ROWS", 1)
-    monkeypatch.setattr(cupy_columns, "_BLOCKS", 50)
-    monkeypatch.setattr(cupy_images, "_NARROW", 0)
+    monkeypatch.setattr(cupy_sums, "_ROWS", 1)
+    monkeypatch.setattr(cupy_sums, "_BLOCKS", 50)
+    monkeypatch.setattr(cupy_windows, "_NARROW", 0)
     monkeypatch.setattr(cupy_updates, "_PIECE", 300)
     COMPARE[kernels.registry[name].kind](backend, name, dtype, 1_501)
 

@@ -14,11 +14,12 @@ import cupy
 import cupy_backends.cuda.libs
 import fake_cupy
 from lanes import STATUS
-from portnn_backends.cupy_backend import CupyBackend
+from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn import Network, Trainer, get_backend, losses, nn, optim
 from portnn.backend import Memory
 from portnn.errors import BackendError, DeviceMemoryError, DivergenceError, PortnnError
+from portnn.training.entering import feed_of
 from portnn.training.feeds import Mapped, Resident
 
 X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(np.uint8)
@@ -109,7 +110,7 @@ def test_tf32_holds_inside_the_context(imitation, monkeypatch):
     assert modes["handle"] == 0
     trainer = make(imitation.with_precision("tf32"))
     trainer.fit(X, Y, epochs=2, batch_size=10)
-    (step,) = [step for _, step in trainer._steps]
+    (step,) = [loop.step for loop in trainer.stepper.loops]
     assert step.graphs == 1
     assert step._recorder._cublas._library.modes == [3]
 
@@ -149,13 +150,13 @@ def test_data_that_fit_live_on_the_device(imitation, monkeypatch, free, kind):
     alone.fit(X, Y, epochs=3, batch_size=16, validation_data=(X, Y))
     monkeypatch.setattr(fake_cupy.cuda.runtime, "memGetInfo", lambda: (free, 10**9))
     trainer = make(imitation)
-    feed = trainer._feed(X, Y, None, 16)
+    feed = feed_of(trainer.network, trainer.loss, X, Y, None, 16)
     assert type(feed) is kind
     trainer.fit(X, Y, epochs=3, batch_size=16, validation_data=(X, Y))
     assert trainer.history["loss"] == alone.history["loss"]
     assert trainer.history["val_loss"] == alone.history["val_loss"]
     on_device = imitation.asarray(X), imitation.asarray(Y)
-    assert type(trainer._feed(*on_device, None, 16)) is Resident  # they are there already
+    assert type(feed_of(trainer.network, trainer.loss, *on_device, None, 16)) is Resident  # they are there already
 
 
 def test_data_that_are_read_before_they_have_arrived_would_be_seen(imitation, monkeypatch):

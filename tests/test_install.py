@@ -52,7 +52,7 @@ def test_a_wheel_has_all_files_and_is_made_without_a_warning(checkout):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == expected
-    assert "portnn_backends/cuda/images.cu" in held
+    assert "portnn_backends/on_cupy/cuda/windows.cuh" in held
 
 
 def test_a_program_beside_the_checkout_imports_it(checkout):

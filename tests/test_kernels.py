@@ -48,6 +48,18 @@ def test_signature(lane, name):
         kernels.check_twin(name, backend.kernels()[name])
 
 
+@pytest.mark.parametrize(("lane", "name"), TWINS)
+def test_a_twin_lies_in_the_file_of_its_family(lane, name):
+    """Who knows `portnn.functional.pooling` finds its twins in a ``pooling.py``."""
+    portable = kernels.registry[name].portable.__module__
+    family = "updates" if portable.startswith("portnn.optim.") else portable.removeprefix("portnn.functional.")
+    with open_lane(lane) as backend:
+        package, _, file = backend.kernels()[name].function.__module__.rpartition(".")
+    # `special` is made of a function of each library.
+    assert package == "portnn_backends" if family == "special" else package.startswith("portnn_backends.on_")
+    assert file == ("blas" if name == "matmul" else family)
+
+
 def layouts(backend, args):
     """The arguments as they are, and the first one with gaps between its rows."""
     yield args

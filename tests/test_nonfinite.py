@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
-from helpers import get
+from helpers import get, prepared_piece
 from lanes import host_closed, open_lane
 
 from portnn import Network, Trainer, losses, nn, optim, tree
@@ -38,7 +38,7 @@ class Losses(Callback):
 
 def everything(trainer):
     backend = trainer.network.backend
-    trees = trainer.network.params, trainer.network.state, trainer._slots
+    trees = trainer.network.params, trainer.network.state, trainer.stepper.slots
     return get(backend, tree.map(backend.copy, trees))
 
 
@@ -92,11 +92,9 @@ def test_an_epoch_of_nothing_but_bad_steps_ends_the_run():
 def test_the_host_does_not_wait():
     with open_lane("strict:device1") as backend:
         trainer = make(backend)
-        data = trainer._enter(X, Y)
-        trainer._prepare_steps()
-        index = backend.asarray(np.arange(8))
+        piece = prepared_piece(trainer, X, Y, 8)
         with host_closed(backend):
-            trainer._run_step(data, index)
+            trainer.stepper.advance((piece,))
 
 
 def test_resumed_in_an_epoch_with_a_skipped_step(tmp_path):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 from families import LOSSES, OPTIMIZERS
-from helpers import assert_equal, get
+from helpers import assert_equal, get, prepared_piece
 from lanes import USABLE, USABLE64, host_closed, open_lane
 
 from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim, tree
@@ -15,7 +15,9 @@ from portnn.data import shuffled_batches
 from portnn.errors import ConfigError, DataError, DivergenceError, ShapeError
 from portnn.random import Stream
 from portnn.training import Callback
+from portnn.training.entering import enter_examples
 from portnn.training.interrupts import between_steps
+from portnn.training.recipe import Recipe
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 6)).astype(np.float32)
@@ -90,8 +92,13 @@ def test_the_order_of_the_batches():
         pass
 
     trainer = make(optimizer=Spy())
-    run_step = trainer._run_step
-    trainer._run_step = lambda data, index: (seen.append(index.tolist()), run_step(data, index))[1]
+    advance = trainer.stepper.advance
+
+    def spied(pieces, usual_weight):
+        seen.extend(piece.index.tolist() for piece in pieces)
+        advance(pieces, usual_weight)
+
+    trainer.stepper.advance = spied
     trainer.fit(X, LABELS, epochs=2, batch_size=16)
     assert [len(batch) for batch in seen] == [16, 16, 16, 2] * 2
     for epoch in (0, 1):
@@ -130,11 +137,10 @@ def test_every_loss_trains(name):
 def test_nothing_leaves_the_device_in_a_step():
     with open_lane("strict:device1") as backend:
         trainer = make(backend)
-        data = trainer._enter(X, LABELS)
-        trainer._prepare_steps()
-        index = backend.asarray(np.arange(8))
+        piece = prepared_piece(trainer, X, LABELS, 8)
         with host_closed(backend):
-            loss = trainer._run_step(data, index)
+            trainer.stepper.advance((piece,))
+        ((loss, _),) = trainer.stepper.pending
         assert backend.owns(loss)
 
 
@@ -267,7 +273,8 @@ def test_images_stay_bytes():
     for x in (pixels, pixels / np.float32(255)):
         trainer = make()
         histories.append(trainer.fit(x, LABELS, epochs=2, batch_size=10, validation_data=(x, LABELS)))
-    assert make()._enter(pixels, LABELS)[0].dtype == np.uint8
+    trainer = make()
+    assert enter_examples(trainer.network, trainer.loss, pixels, LABELS).x.dtype == np.uint8
     np.testing.assert_allclose(histories[0]["val_loss"], histories[1]["val_loss"], rtol=1e-5)
 
 
@@ -409,7 +416,8 @@ def test_an_interrupt_leaves_the_network_whole(backend):
     """Ctrl-C within a step is held back until the step has put its results in place."""
     trainer = make(backend)
     trainer.partial_fit(X, LABELS)
-    ((rule, compiled),) = trainer._steps
+    (loop,) = trainer.stepper.loops
+    compiled = loop.step
 
     def interrupted(*args):
         results = compiled(*args)
@@ -417,13 +425,13 @@ def test_an_interrupt_leaves_the_network_whole(backend):
             signal.raise_signal(signal.SIGINT)
         return results
 
-    trainer._steps = [(rule, interrupted)]
+    loop.step = interrupted
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(X, LABELS, epochs=5, batch_size=10)
     assert trainer.step == 4
     assert np.isfinite(get(backend, trainer.network(X))).all()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    trainer._steps = [(rule, compiled)]
+    loop.step = compiled
     trainer.fit(X, LABELS)
 
 
@@ -533,16 +541,16 @@ def test_another_loss_is_used_from_the_next_call_on(backend):
 def test_another_optimizer(backend):
     trainer = make(backend, optimizer=optim.Adam(lr=0.01))
     trainer.partial_fit(X, LABELS)
-    slots = trainer._slots
+    slots = trainer.stepper.slots
     trainer.optimizer = optim.chain(optim.ClipByNorm(1.0), optim.Adam(lr=1e-9))
-    trainer._prepare_steps()
-    assert trainer._slots is slots
+    trainer.stepper.prepare(Recipe.of(trainer))
+    assert trainer.stepper.slots is slots
     before = get(backend, tree.map(backend.copy, trainer.network.params))
     trainer.partial_fit(X, LABELS)
     tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), get(backend, trainer.network.params), before)
     trainer.optimizer = optim.Momentum()
     trainer.partial_fit(X, LABELS)
-    assert len(trainer._slots) == 1
+    assert len(trainer.stepper.slots) == 1
 
 
 def test_an_optimizer_of_another_type_starts_afresh():

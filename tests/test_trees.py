@@ -153,14 +153,14 @@ def test_copies_of_a_network_and_of_a_trainer_are_apart(copying):
     first = fit(trainer_of(network()))
     net, second = copying(first.network), copying(first)
     before = values(net.backend, (net.params, net.state))
-    slots = tree.map(np.array, second._slots)
+    slots = tree.map(np.array, second.stepper.slots)
     fit(first)
     assert_equal(values(net.backend, (net.params, net.state)), before)
-    assert_equal(second._slots, slots)
-    slots = tree.map(np.array, first._slots)
+    assert_equal(second.stepper.slots, slots)
+    slots = tree.map(np.array, first.stepper.slots)
     second.network = net
     fit(second)
-    assert_equal(first._slots, slots)
+    assert_equal(first.stepper.slots, slots)
     assert_equal(first.network.params, net.params)  # both have done the same
 
 
@@ -394,7 +394,7 @@ def test_what_another_thread_pickles_of_a_run_is_of_one_step():
             return False
 
         def on_pause(self, trainer):
-            expected[trainer.step] = digest(trainer.network.backend, (trainer.network.params, trainer._slots))
+            expected[trainer.step] = digest(trainer.network.backend, (trainer.network.params, trainer.stepper.slots))
 
     steps.callbacks = (Note(),)
     steps.fit(X_WIDE, Y_WIDE, epochs=trainer.epoch, batch_size=32)
@@ -402,7 +402,7 @@ def test_what_another_thread_pickles_of_a_run_is_of_one_step():
     for other in map(pickle.loads, found):
         if other.step:
             seen += 1
-            assert digest(other.network.backend, (other.network.params, other._slots)) == expected[other.step]
+            assert digest(other.network.backend, (other.network.params, other.stepper.slots)) == expected[other.step]
             assert other.step == 50 * len(other.history) + other.progress.batches
     assert seen
 

@@ -40,6 +40,9 @@ FORBIDDEN = [
     (("data", "random.py", "backend.py", "tree.py", "storage.py"), {"portnn.nn", "portnn.training"}),
 ]
 
+#: From the ground up: each uses only files above it in this list, imports for type checking included.
+GROUND = ("errors", "_typing", "status", "registry", "host", "twins", "backend", "random", "shapes", "kernels")
+
 
 def imports(path):
     """Names of the modules that a file imports when it runs, as far as its text tells."""
@@ -81,6 +84,15 @@ def test_walls(rooms, forbidden):
 def test_the_wall_test_sees_what_it_forbids(tmp_path):
     (tmp_path / "room.py").write_text("def f():\n    import numpy.random\nfrom portnn import nn\n", encoding="utf-8")
     assert set(imports(tmp_path / "room.py")) == {"numpy.random", "portnn", "portnn.nn"}
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_has_no_circles(name):
+    tree = ast.parse((ROOT / "portnn" / f"{name}.py").read_text(encoding="utf-8"))
+    used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    below = {f"portnn.{other}" for other in GROUND[: GROUND.index(name)]}
+    assert {module for module in used if module and module.partition(".")[0] == "portnn"} <= below
 
 
 def test_backends_are_named_in_backends_only():

@@ -11,6 +11,8 @@ from lanes import USABLE64, open_lane
 from portnn import Network, Trainer, losses, nn, optim, regularizers, tree
 from portnn.errors import ConfigError, DataError, ShapeError
 from portnn.training import Callback
+from portnn.training.entering import enter_examples
+from portnn.training.recipe import Recipe
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6))
@@ -133,7 +135,8 @@ def test_a_penalty_is_shared_by_what_examples_and_classes_weigh(backend64):
     from portnn.training.full_batch import _Objective
 
     with backend64.context():
-        objective = _Objective(whole, whole._enter(X, Y, WEIGHTS), 16, lambda: None)
+        data = enter_examples(whole.network, whole.loss, X, Y, WEIGHTS, training=True)
+        objective = _Objective(whole.optimizer, Recipe.of(whole), whole.stepper, data, 16, lambda: None)
         value, gradient = objective(objective.vector(whole.network.params))
     assert value == pytest.approx(expected, rel=1e-9)
     stepped = np.concatenate([leaf.reshape(-1) for leaf in tree.leaves(params(step))])

@@ -9,8 +9,8 @@ import threading
 
 import numpy as np
 import pytest
-from portnn_backends import numpy_workspace
-from portnn_backends.numpy_workspace import Workspace, empty, share, workspace
+from portnn_backends.on_numpy import workspace as numpy_workspace
+from portnn_backends.on_numpy.workspace import Workspace, empty, share, workspace
 
 from portnn import Network, Trainer, get_backend, kernels, losses, nn, optim
 from portnn.random import Stream
@@ -162,7 +162,7 @@ def test_networks_trained_at_once_are_those_trained_alone():
 def test_a_child_process_has_cores_of_its_own():
     code = """
 import os, numpy as np
-from portnn_backends.numpy_workspace import share, workspace
+from portnn_backends.on_numpy.workspace import share, workspace
 with workspace():
     share(lambda part: None, 2, cost=1e9)
 child = os.fork()

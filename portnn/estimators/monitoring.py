@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from portnn import Trainer
 from portnn._typing import Array
 from portnn.estimators.warning import warn
-from portnn.training import Callback
+from portnn.training import Callback, Training
 from portnn.training.showing import say
 
 __all__ = ["Convergence", "Validation"]
@@ -37,7 +36,7 @@ class Validation:
     weight: Array | None
     score: Callable[[Any, Any], float]
 
-    def measure(self, trainer: Trainer) -> dict[str, float]:
+    def measure(self, trainer: Training) -> dict[str, float]:
         """Loss and score of the network as it is: ``val_loss`` and ``val_score``, NaN if its outputs are not finite."""
         backend = trainer.network.backend
         outputs = trainer.network.predict(self.x)
@@ -68,7 +67,7 @@ class Convergence(Callback):
         self.estimator, self.validation = estimator, validation
         self.samples, self.epochs, self.stops = samples, epochs, stops
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Training, record: dict[str, float]) -> None:
         est = self.estimator
         if self.validation is not None:
             record |= self.validation.measure(trainer)
@@ -106,7 +105,7 @@ class Convergence(Callback):
     def _count(self, no_better: bool) -> None:
         self.estimator._no_improvement_count = self.estimator._no_improvement_count + 1 if no_better else 0
 
-    def _go_on_or_stop(self, trainer: Trainer) -> None:
+    def _go_on_or_stop(self, trainer: Training) -> None:
         est = self.estimator
         est._optimizer.end_epoch(est.t_)
         if est._no_improvement_count > est.n_iter_no_change:

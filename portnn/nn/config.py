@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from portnn.errors import ConfigError, PortnnError
+from portnn.nn.initializers import Initializer
+from portnn.nn.layer import Layer, Parameterless
 
 __all__ = ["from_config", "to_config"]
 
@@ -48,10 +50,16 @@ def from_config(config: Any, classes: Iterable[type] = ()) -> Any:
 
 
 def _own_classes() -> dict[str, type]:
-    from portnn import nn
+    """The layers and initializers of `portnn.nn`, and nothing that others derive from them."""
+    found = [*_below(Layer), *_below(Initializer)]
+    return {c.__name__: c for c in found if c.__module__.startswith("portnn.nn.") and c is not Parameterless}
 
-    members = {name: getattr(nn, name) for name in nn.__all__}
-    return {name: member for name, member in members.items() if isinstance(member, type) and is_dataclass(member)}
+
+def _below(base: type) -> Iterator[type]:
+    sub: type
+    for sub in base.__subclasses__():
+        yield sub
+        yield from _below(sub)
 
 
 def _build(config: Any, known: Mapping[str, type]) -> Any:

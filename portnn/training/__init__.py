@@ -1,6 +1,7 @@
 """Training: `Trainer` runs the steps, `History` keeps what they gave, callbacks watch, checkpoints bring back."""
 
-from portnn.training.callbacks import Callback, EarlyStopping, ProgressBar, ReduceOnPlateau
+from portnn.training.callback import Callback, Training
+from portnn.training.callbacks import EarlyStopping, ProgressBar, ReduceOnPlateau
 from portnn.training.checkpoint import Checkpoint, checkpoints, latest_checkpoint
 from portnn.training.history import History
 from portnn.training.interrupts import stop_on_signals
@@ -21,6 +22,7 @@ __all__ = [
     "ReduceOnPlateau",
     "TensorBoardLog",
     "Trainer",
+    "Training",
     "checkpoints",
     "fit_with_pseudo_labels",
     "latest_checkpoint",

@@ -1,69 +1,21 @@
-"""Callbacks: what watches a training run from outside."""
+"""The callbacks that come along: early stopping, a rate that falls on a plateau, a progress bar."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError
-from portnn.optim import FullBatch
 from portnn.storage import rebuild
+from portnn.training.callback import Callback, Training
 from portnn.training.showing import Display
 
-if TYPE_CHECKING:
-    from portnn.training.trainer import Trainer
-
 __all__ = ["Callback", "EarlyStopping", "ProgressBar", "ReduceOnPlateau"]
-
-
-class Callback:
-    """Called by a `Trainer`; override what you need. ``trainer.stop()`` ends the run after the current step."""
-
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
-        """Before the first step of a call of ``fit``; the number of steps is None where nobody knows it."""
-
-    def on_losses(self, trainer: Trainer, losses: Sequence[float]) -> None:
-        """With the losses of the steps since the last call, about ten times a second."""
-
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
-        """After an epoch and its validation; the record may be added to.
-
-        It holds numbers by names: what a callback adds becomes an int or float (a truth value 0 or 1) before the next
-        callback sees it. What is no number ends the run with ConfigError, and comes into no log and no checkpoint.
-        """
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        """After the last step of a call of ``fit``, also when an error ends it."""
-
-    def due(self, trainer: Trainer) -> bool:
-        """Whether `on_losses` and `on_pause` are to be called right after the current step; asked at every step."""
-        return False
-
-    def on_pause(self, trainer: Trainer) -> None:
-        """Between two steps, after all callbacks have had their `on_losses` or `on_epoch_end`: the time to save."""
-
-    def state(self) -> dict[str, Any] | None:
-        """What a checkpoint is to hold of this callback: numbers, text, None, and lists and dicts of those.
-
-        It comes back as it was, but for tuples, which become lists, and numbers of other libraries, which become
-        Python's; anything else is a ConfigError when it is to be saved. None: nothing, arrays neither.
-        """
-        return None
-
-    def arrays(self) -> Tree:
-        """The arrays that a checkpoint is to hold of this callback."""
-        return {}
-
-    def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Take back what `state` gave, and the host arrays of `arrays` by their paths; raises if they do not fit.
-
-        The next `on_fit_begin` is that of the resumed run: ``trainer.resuming`` is True in it.
-        """
 
 
 class _Watch(Callback):
@@ -82,19 +34,19 @@ class _Watch(Callback):
         own = {"best": self.best, "best_epoch": self.best_epoch, "waiting_since": self._waiting_since}
         return own | {"seen_one": self._seen_one}
 
-    def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+    def restore(self, trainer: Training, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         best, best_epoch, waiting_since = float(state["best"]), int(state["best_epoch"]), int(state["waiting_since"])
         self.best, self.best_epoch, self._waiting_since = best, best_epoch, waiting_since
         self._seen_one = state.get("seen_one", math.isfinite(best)) is True  # older files do not say
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+    def on_fit_begin(self, trainer: Training, epochs: int, steps_per_epoch: int | None) -> None:
         self._check_monitor(trainer, epochs)
         if trainer.resuming:
             return
         self.best, self.best_epoch = -math.inf if self.larger_is_better else math.inf, trainer.epoch
         self._waiting_since, self._seen_one = trainer.epoch, False
 
-    def _check_monitor(self, trainer: Trainer, epochs: int) -> None:
+    def _check_monitor(self, trainer: Training, epochs: int) -> None:
         """Tell of a column that no epoch will have, unless another callback may add it."""
         if epochs and self.monitor not in trainer.columns and not any(map(_may_add_columns, trainer.callbacks)):
             self._refuse(trainer.columns)
@@ -105,7 +57,7 @@ class _Watch(Callback):
             f"{type(self).__name__} watches {self.monitor!r}, and the history has {', '.join(columns)}{needs}"
         )
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Training, record: dict[str, float]) -> None:
         if self.monitor not in record:
             self._refuse(record)
         value = record[self.monitor]
@@ -121,10 +73,10 @@ class _Watch(Callback):
             self._waiting_since = trainer.epoch
             self._no_better(trainer)
 
-    def _better(self, trainer: Trainer) -> None:
+    def _better(self, trainer: Training) -> None:
         """After an epoch that was the best so far."""
 
-    def _no_better(self, trainer: Trainer) -> None:
+    def _no_better(self, trainer: Training) -> None:
         """After ``patience`` epochs in a row that were not."""
 
 
@@ -177,32 +129,32 @@ class EarlyStopping(_Watch):
     def arrays(self) -> Tree:
         return {} if self._kept is None else self._kept
 
-    def restore(self, trainer: Trainer, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+    def restore(self, trainer: Training, state: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         net, kept = trainer.network, None
         if state["kept"]:
             kept = net.to_device(rebuild({"params": net.params, "state": net.state}, arrays, net.dtype))
         super().restore(trainer, state, arrays)
         self._kept, self._done = kept, state["done"] is True
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+    def on_fit_begin(self, trainer: Training, epochs: int, steps_per_epoch: int | None) -> None:
         super().on_fit_begin(trainer, epochs, steps_per_epoch)
         if not trainer.resuming:
             self._kept, self._done = None, False
         if self._done:  # the run had come to its end, but for what follows it
             trainer.stop()
 
-    def _better(self, trainer: Trainer) -> None:
+    def _better(self, trainer: Training) -> None:
         if self.restore_best:
             net = trainer.network
             net.settle()  # a callback before us may have put other parameters there, and a checkpoint holds these
             with net.trees.reading() as (params, state):
                 self._kept = tree.map(net.backend.copy, {"params": params, "state": state})
 
-    def _no_better(self, trainer: Trainer) -> None:
+    def _no_better(self, trainer: Training) -> None:
         self._done = True
         trainer.stop()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Training) -> None:
         if self._kept is not None:
             trainer.network.trees.take(self._kept["params"], self._kept["state"])
             self._kept = None
@@ -244,12 +196,12 @@ class ReduceOnPlateau(_Watch):
         self.factor = check_number("factor", factor, 0, 1, open_low=True)
         self.lowest = check_number("lowest", lowest, 0, 1)
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+    def on_fit_begin(self, trainer: Training, epochs: int, steps_per_epoch: int | None) -> None:
         super().on_fit_begin(trainer, epochs, steps_per_epoch)
-        if isinstance(trainer.optimizer, FullBatch):
+        if trainer.learning_rate is None:
             raise ConfigError(f"{type(trainer.optimizer).__name__} has no learning rate for ReduceOnPlateau to lower")
 
-    def _no_better(self, trainer: Trainer) -> None:
+    def _no_better(self, trainer: Training) -> None:
         lower = max(trainer.lr_factor * self.factor, self.lowest)
         trainer.lr_factor = min(trainer.lr_factor, lower)
 
@@ -266,14 +218,14 @@ class ProgressBar(Callback):
         self._steps: int | None = None
         self._display = Display()
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+    def on_fit_begin(self, trainer: Training, epochs: int, steps_per_epoch: int | None) -> None:
         self._epochs, self._steps, self._display = trainer.epoch + epochs, steps_per_epoch, Display()
 
-    def on_losses(self, trainer: Trainer, losses: Sequence[float]) -> None:
+    def on_losses(self, trainer: Training, losses: Sequence[float]) -> None:
         if not self._display.show(lambda: self._show(trainer, losses)):
             self._give_up()
 
-    def _show(self, trainer: Trainer, losses: Sequence[float]) -> None:
+    def _show(self, trainer: Training, losses: Sequence[float]) -> None:
         if sys.stderr is None:
             raise ValueError("no stream")
         if self._bar is None:
@@ -285,10 +237,10 @@ class ProgressBar(Callback):
         self._bar.update(len(losses))
         self._bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Training, record: dict[str, float]) -> None:
         self._close()
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Training) -> None:
         self._close()
 
     def _close(self) -> None:

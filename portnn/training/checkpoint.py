@@ -9,15 +9,11 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from portnn.checks import check_count, check_number
 from portnn.errors import ConfigError, ModelFileError
 from portnn.storage import local, read_tensors
-from portnn.training.callbacks import Callback
-
-if TYPE_CHECKING:
-    from portnn.training.trainer import Trainer
+from portnn.training.callback import Callback, Training
 
 __all__ = ["Checkpoint", "checkpoints", "latest_checkpoint", "whole_before"]
 
@@ -88,7 +84,7 @@ class Checkpoint(Callback):
         self._saved: tuple[int, int] | None = None
         self._saved_at = time.monotonic()
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int, steps_per_epoch: int | None) -> None:
+    def on_fit_begin(self, trainer: Training, epochs: int, steps_per_epoch: int | None) -> None:
         self._last_epoch, self._saved_at, self._saved = trainer.epoch + epochs, time.monotonic(), None
         later = [path for path in checkpoints(self.folder) if _step(path.name) > trainer.step]
         if later:
@@ -97,10 +93,10 @@ class Checkpoint(Callback):
                 f"{later[-1].name}: load that one, or remove them"
             )
 
-    def due(self, trainer: Trainer) -> bool:
+    def due(self, trainer: Training) -> bool:
         return self.steps is not None and trainer.step % self.steps == 0
 
-    def on_pause(self, trainer: Trainer) -> None:
+    def on_pause(self, trainer: Training) -> None:
         between_epochs = trainer.progress.batches == 0
         at_end = trainer.stopping or (between_epochs and trainer.epoch == self._last_epoch)
         by_epochs = between_epochs and self.epochs is not None and trainer.epoch % self.epochs == 0
@@ -108,7 +104,7 @@ class Checkpoint(Callback):
         if (at_end or by_epochs or by_time or self.due(trainer)) and self._saved != (trainer.step, trainer.epoch):
             self._save(trainer, at_end)
 
-    def _save(self, trainer: Trainer, at_end: bool) -> None:
+    def _save(self, trainer: Training, at_end: bool) -> None:
         path = self.folder / f"checkpoint-{trainer.step:09d}.safetensors"
         try:
             trainer.save(path)

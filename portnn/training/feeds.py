@@ -19,16 +19,12 @@ from portnn.data.prefetch import handed_over
 from portnn.door import check_lengths, check_rows, check_sample_weight, enter_target
 from portnn.errors import ConfigError, DataError, PortnnError
 from portnn.nn.network import Network
-from portnn.training.steps import Data
+from portnn.training.batch import Examples, Piece
 
 __all__ = ["Feed", "Iterated", "Mapped", "Piece", "Resident", "fits", "is_on_disk"]
 
-#: Data on the device, the numbers of the examples that make up a batch (on the device), and how many these are.
-Piece: TypeAlias = tuple[Data, Array, int]
-
 #: Checks examples, targets and weights (or None), and brings them to the device.
-Door: TypeAlias = Callable[[Any, Any, Any], Data]
-
+Door: TypeAlias = Callable[[Any, Any, Any], Examples]
 
 #: The numbers of n examples, shape (n,), in the order of an epoch.
 Order: TypeAlias = Callable[[int], Any]
@@ -46,7 +42,7 @@ class Feed(ABC):
     size : int or None
         Of a batch; only the last one may be smaller. None where the source decides.
     backlog : int
-        Of how many batches the trainer may hold the arrays.
+        Of how many batches somebody may hold the arrays.
     while_waiting : callable
         Called without arguments some 50 times a second while a batch is waited for; may raise to give the epoch up.
     """
@@ -89,18 +85,18 @@ class Resident(Feed):
 
     backlog = 2**63
 
-    def __init__(self, data: Data, size: int, backend: Backend) -> None:
+    def __init__(self, data: Examples, size: int, backend: Backend) -> None:
         self.data, self._backend = data, backend
-        self.examples: int = data[0].shape[0]
+        self.examples: int = data.x.shape[0]
         self.size: int = size
 
     @property
     def usual_weight(self) -> float:
-        return _usual(self.data[2], self._backend)
+        return _usual(self.data.weight, self._backend)
 
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
-        for index in _indices(self.data[0].shape[0], self.size, order, skip, self.steps):
-            yield self.data, self._backend.asarray(index), len(index)
+        for index in _indices(self.data.x.shape[0], self.size, order, skip, self.steps):
+            yield Piece(self.data, self._backend.asarray(index), len(index))
 
 
 class _Fetched(Feed):
@@ -132,9 +128,9 @@ class _Fetched(Feed):
                 yield brought
 
     def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
-        data: Data = self._door(x, y, weight)
-        count = data[0].shape[0]
-        return data, self._backend.asarray(np.arange(count)), count
+        data = self._door(x, y, weight)
+        size = data.x.shape[0]
+        return Piece(data, self._backend.asarray(np.arange(size)), size)
 
 
 class Mapped(_Fetched):
@@ -184,9 +180,9 @@ class Iterated(_Fetched):
             raise ConfigError(f"batches must be an iterable of (x, y) or (x, y, sample_weight), not {source!r}")
 
     def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
-        (*data, brought), index, count = super()._enter(x, y, weight)
-        copies = [self._backend.copy(a) for a in data]
-        return (copies[0], copies[1], None if brought is None else self._backend.copy(brought)), index, count
+        (x, y, weight), index, size = super()._enter(x, y, weight)
+        copy = self._backend.copy
+        return Piece(Examples(copy(x), copy(y), None if weight is None else copy(weight)), index, size)
 
     def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         count = 0

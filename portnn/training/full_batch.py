@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,14 +15,16 @@ from portnn.data.batches import batches
 from portnn.errors import ConfigError, DivergenceError
 from portnn.optim import FullBatch
 from portnn.optim.optimizer import zeros_like
-from portnn.training.steps import Data, adding_step
+from portnn.training.batch import Examples
+from portnn.training.interrupts import Stoppable
+from portnn.training.recipe import Recipe
+from portnn.training.stepper import Stepper
+from portnn.training.steps import adding_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from portnn.training.trainer import Trainer
-
-__all__ = ["minimize"]
+__all__ = ["Minimum", "minimize"]
 
 Vector: TypeAlias = "NDArray[np.float64]"
 
@@ -37,17 +39,42 @@ class _Stopped(Exception):
     """Ends SciPy's run from within an evaluation."""
 
 
+class Minimum(NamedTuple):
+    """How a run of a full-batch method ended.
+
+    Attributes
+    ----------
+    message, status : str, int
+        SciPy's.
+    value : float
+        What was reached: the loss with its penalties.
+    """
+
+    message: str
+    status: int
+    value: float
+
+
 class _Objective:
     """The loss of all examples, and its gradient, as functions of one host vector of all parameters."""
 
-    def __init__(self, trainer: Trainer, data: Data, size: int, between: Callable[[], None]) -> None:
-        net = trainer.network
-        self._trainer, self._data, self._between, self._backend = trainer, data, between, net.backend
-        self._method: Any = trainer.optimizer
-        self._batches = [net.backend.asarray(index) for index in batches(data[0].shape[0], size)]
+    def __init__(
+        self,
+        method: FullBatch,
+        recipe: Recipe,
+        stepper: Stepper,
+        data: Examples,
+        size: int,
+        between: Callable[[], None],
+    ) -> None:
+        net = recipe.network
+        self._recipe, self._run, self._data, self._between = recipe, stepper.run, data, between
+        self._backend = net.backend
+        self._method: Any = method
+        self._batches = [net.backend.asarray(index) for index in batches(data.x.shape[0], size)]
         # The same draws at every evaluation: the line search needs a function.
-        noise = trainer.rng.child("noise", "full batch", trainer.step + 1)
-        self._add = net.backend.compile(adding_step(net, trainer.loss, noise))
+        noise = recipe.rng.child("noise", "full batch", stepper.run.step + 1)
+        self._add = net.backend.compile(adding_step(net, recipe.loss, noise))
         self.state = net.state
         self.loss, self.evaluations = math.nan, 0
 
@@ -57,7 +84,7 @@ class _Objective:
 
     def params(self, vector: Vector) -> Tree:
         """The inverse of `vector`."""
-        net = self._trainer.network
+        net = self._recipe.network
         like = tree.flatten(net.params)
         ends = np.cumsum([math.prod(leaf.shape) for leaf in like.values()])
         pieces = np.split(vector.astype(net.dtype), ends[:-1])
@@ -68,20 +95,18 @@ class _Objective:
         return tree.unflatten(net.params, flat)
 
     def __call__(self, vector: Vector) -> tuple[float, Vector]:
-        backend, net = self._backend, self._trainer.network
+        backend, net = self._backend, self._recipe.network
         params = self.params(vector)
         total = zeros_like(params)
         zero = backend.asarray(0.0, net.dtype)
         sums, state = (backend.copy(zero), backend.copy(zero)), tree.map(backend.copy, net.state)
         for number, index in enumerate(self._batches):
-            total, sums, state = self._add(total, sums, state, params, (*self._data, index), number)
-        if self._trainer.regularizer is not None:
-            penalty, total = self._trainer.regularizer(params, total, 1.0)
+            total, sums, state = self._add(total, sums, state, params, self._data.batch(index), number)
+        if self._recipe.regularizer is not None:
+            penalty, total = self._recipe.regularizer(params, total, 1.0)
             sums = (sums[0] + penalty, sums[1])
         loss_sum, weight = backend.to_floats(list(sums))
         self._between()
-        if self._trainer.stopping:
-            raise _Stopped
         self.state, self.loss = state, loss_sum / weight
         self.evaluations += 1
         value, gradient = self.loss, self.vector(total) / weight
@@ -90,63 +115,74 @@ class _Objective:
             value += sum(backend.to_floats(self._method.penalty.terms(params)))
         if not math.isfinite(value) or not np.isfinite(gradient).all():
             raise DivergenceError(
-                f"the loss is {value} within iteration {self._trainer.epoch + 1}, or its gradient is not finite: "
+                f"the loss is {value} within iteration {self._run.epoch + 1}, or its gradient is not finite: "
                 "scale the inputs, or begin with smaller weights"
             )
         return value, gradient
 
 
 def minimize(
-    trainer: Trainer,
-    data: Data,
+    method: FullBatch,
+    recipe: Recipe,
+    stepper: Stepper,
+    data: Examples,
     iterations: int,
     size: int,
-    between: Callable[[], None],
+    training: Stoppable,
+    interruptible: Callable[[], None],
     end_epoch: Callable[[dict[str, float]], None],
-) -> tuple[str, int, float]:
-    """Run the trainer's full-batch method for some iterations at most: SciPy's message and status, and the minimum.
+) -> Minimum:
+    """Run a full-batch method for some iterations at most.
 
     Parameters
     ----------
-    trainer : Trainer
+    method : FullBatch
+    recipe : Recipe
         Its network has the parameters of the latest complete iteration at any time.
-    data : examples, targets, weights (or None), on the device
+    stepper : Stepper
+        Takes what an iteration has found.
+    data : Examples
     iterations : int
     size : int
         How many examples go through the network at once.
-    between : callable
+    training : Stoppable
+        Whether it is to stop is asked after every evaluation.
+    interruptible : callable
         Called after every evaluation; may raise.
     end_epoch : callable
         Called with the record of every iteration.
     """
     from scipy.optimize import minimize as scipy_minimize
 
-    method, net = trainer.optimizer, trainer.network
-    assert isinstance(method, FullBatch)
+    net, run = recipe.network, stepper.run
     name, n, needed = type(method).__name__, net.parameter_count, method.matrices * 8 * net.parameter_count**2
     if needed > _MATRIX_LIMIT:
         raise ConfigError(f"{name} needs {needed / 2**30:,.0f} GiB for {n:,} parameters: take LBFGS")
-    if trainer.regularizer is not None and not trainer.regularizer.smooth:
-        raise ConfigError(f"{name} needs a penalty with a derivative everywhere, not {trainer.regularizer}")
+    if recipe.regularizer is not None and not recipe.regularizer.smooth:
+        raise ConfigError(f"{name} needs a penalty with a derivative everywhere, not {recipe.regularizer}")
     if n == 0:
         raise ConfigError(f"{name} has nothing to train: the network has no parameters")
-    objective = _Objective(trainer, data, size, between)
+
+    def between() -> None:
+        interruptible()
+        if training.stopping:
+            raise _Stopped
+
+    objective = _Objective(method, recipe, stepper, data, size, between)
     clock = time.perf_counter()
 
     def iteration(xk: Vector) -> None:
         nonlocal clock
-        with net.trees.exclusive():
-            net.trees.take(objective.params(xk), objective.state)
-            trainer.step += 1
+        stepper.take(objective.params(xk), objective.state)
         seconds = time.perf_counter() - clock
-        rate = objective.evaluations * data[0].shape[0] / seconds
-        record = {"epoch": trainer.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}
+        rate = objective.evaluations * data.x.shape[0] / seconds
+        record = {"epoch": run.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}
         try:
             end_epoch(record | {"evaluations": objective.evaluations})
         except StopIteration as error:  # SciPy would take it for ours
             raise RuntimeError("StopIteration in a callback or a metric") from error
         objective.evaluations, clock = 0, time.perf_counter()
-        if trainer.stopping:
+        if training.stopping:
             raise StopIteration
 
     try:
@@ -159,7 +195,7 @@ def minimize(
             options=method.options() | {"maxiter": iterations},
         )
     except _Stopped:
-        return "stopped", _STOPPED, objective.loss
-    if trainer.stopping:
-        return "stopped", _STOPPED, objective.loss
-    return str(result.message), int(result.status), float(result.fun)
+        return Minimum("stopped", _STOPPED, objective.loss)
+    if training.stopping:
+        return Minimum("stopped", _STOPPED, objective.loss)
+    return Minimum(str(result.message), int(result.status), float(result.fun))

@@ -9,12 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from portnn.training.trainer import Trainer
+__all__ = ["Stoppable", "Stopped", "StoppedBy", "between_steps", "stop_on_signals", "while_waiting_for_data"]
 
-__all__ = ["Stopped", "StoppedBy", "between_steps", "stop_on_signals", "while_waiting_for_data"]
+
+class Stoppable(Protocol):
+    """A run that can be asked to end after the current step."""
+
+    @property
+    def stopping(self) -> bool: ...
+
+    def stop(self) -> None: ...
 
 
 class Stopped(Exception):
@@ -84,7 +90,7 @@ def between_steps() -> Iterator[Callable[[], None]]:
 
 
 def while_waiting_for_data(
-    trainer: Trainer, interruptible: Callable[[], None], before_interrupt: Callable[[], None]
+    trainer: Stoppable, interruptible: Callable[[], None], before_interrupt: Callable[[], None]
 ) -> Callable[[], None]:
     """A `Feed.while_waiting` of data that are only looked at: once a run is to stop, they have a second to come.
 
@@ -127,7 +133,7 @@ class StoppedBy:
 
 
 @contextmanager
-def stop_on_signals(trainer: Trainer) -> Iterator[StoppedBy]:
+def stop_on_signals(trainer: Stoppable) -> Iterator[StoppedBy]:
     """Within the block, SIGINT (Ctrl-C) or SIGTERM lets `Trainer.fit` finish its step, and then end.
 
     A `Checkpoint` among the callbacks saves at that end. A second signal ends the process at once. For the main

@@ -9,15 +9,12 @@ import math
 import os
 import warnings
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from portnn.errors import ConfigError, DataError
 from portnn.storage import local
-from portnn.training.callbacks import Callback
+from portnn.training.callback import Callback, Training
 from portnn.training.records import tidy
-
-if TYPE_CHECKING:
-    from portnn.training.trainer import Trainer
 
 __all__ = ["CSVLog", "JSONLinesLog", "TensorBoardLog"]
 
@@ -41,7 +38,7 @@ class _Log(Callback):
     def _line(self, record: dict[str, Any]) -> str:
         """A record with the line's end; may raise ConfigError."""
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Training, record: dict[str, float]) -> None:
         line = self._line(_tidied({"step": trainer.step} | record))
         try:
             _append(self.path, line.encode())
@@ -195,7 +192,7 @@ class TensorBoardLog(Callback):
         self._make = tensorboardX.SummaryWriter
         self._writer: Any = None
 
-    def on_epoch_end(self, trainer: Trainer, record: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Training, record: dict[str, float]) -> None:
         try:
             if self._writer is None:
                 # In a resumed run, points after the checkpoint are drawn once more: the older ones are to go.
@@ -212,7 +209,7 @@ class TensorBoardLog(Callback):
                 stacklevel=2,
             )
 
-    def on_fit_end(self, trainer: Trainer) -> None:
+    def on_fit_end(self, trainer: Training) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None

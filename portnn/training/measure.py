@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -16,29 +15,24 @@ from portnn.door import memory_named
 from portnn.errors import DataError, PortnnError, ShapeError
 from portnn.metrics import Sums
 from portnn.training.feeds import Feed
+from portnn.training.recipe import Metric, Recipe
 from portnn.training.steps import gather
 
-if TYPE_CHECKING:
-    from portnn.training.trainer import Trainer
-
-__all__ = ["Metric", "measure"]
-
-#: ``metric(prediction, target)``, or with ``sample_weight`` too, gives a 0-d array.
-Metric: TypeAlias = Callable[..., Any]
+__all__ = ["measure"]
 
 
-def measure(trainer: Trainer, feed: Feed) -> dict[str, float]:
-    """The loss and the trainer's metrics on the data of a feed: ``{"loss": ..., "<metric>": ...}``."""
-    net, loss, backend = trainer.network, trainer.loss, trainer.network.backend
+def measure(recipe: Recipe, feed: Feed) -> dict[str, float]:
+    """The loss and the metrics of a recipe on the data of a feed: ``{"loss": ..., "<metric>": ...}``."""
+    net, loss, backend = recipe.network, recipe.loss, recipe.network.backend
     dtype, totals, kept = backend.dtype(net.dtype), [], []
-    adding = {name: metric for name, metric in trainer.metrics.items() if isinstance(metric, Sums)}
+    adding = {name: metric for name, metric in recipe.metrics.items() if isinstance(metric, Sums)}
     sums: dict[str, list[tuple[Array, ...]]] = {name: [] for name in adding}
-    whole = {name: metric for name, metric in trainer.metrics.items() if name not in adding}
+    whole = {name: metric for name, metric in recipe.metrics.items() if name not in adding}
     with closing(feed.epoch()) as pieces, net.trees.reading() as trees:
-        for data, index, count in pieces:
-            with memory_named(backend, count):
-                examples, target, weight = gather((*data, index), dtype)
-                prediction = net.layer.apply(*trees, examples)
+        for examples, index, size in pieces:
+            with memory_named(backend, size):
+                x, target, weight = gather(examples.batch(index), dtype)
+                prediction = net.layer.apply(*trees, x)
             totals.append(loss.totals(prediction, target, weight))
             for name, adder in adding.items():
                 sums[name].append(_all_numbers(backend, name, adder.sums(prediction, target, weight)))
@@ -52,7 +46,7 @@ def measure(trainer: Trainer, feed: Feed) -> dict[str, float]:
         weight = None if kept[0][2] is None else concat([part[2] for part in kept])
         for name, metric in whole.items():
             values[name] = _number(backend, name, _called(metric, prediction, target, weight))
-    return {"loss": total / (counted or 1.0)} | {name: values[name] for name in trainer.metrics}
+    return {"loss": total / (counted or 1.0)} | {name: values[name] for name in recipe.metrics}
 
 
 def _called(metric: Metric, prediction: Array, target: Array, weight: Array | None) -> Any:

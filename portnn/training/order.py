@@ -1,4 +1,4 @@
-"""The order of the examples that a user's function gives."""
+"""The order of the examples in an epoch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import numpy as np
 
 from portnn.backend import as_host
 from portnn.errors import DataError, PortnnError, ShapeError
+from portnn.training.recipe import Recipe
 
-__all__ = ["checked_order"]
+__all__ = ["checked_order", "epoch_order"]
+
+
+def epoch_order(recipe: Recipe, epoch: int, n: int) -> Any:
+    """The numbers of n examples in the order of an epoch: an int host array of shape (n,)."""
+    if recipe.order is None:
+        return recipe.rng.child("order").at(epoch).permutation(n)
+    return checked_order(recipe.order(n, epoch), n)
 
 
 def checked_order(given: Any, n: int) -> Any:

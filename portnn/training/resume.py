@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,17 +22,18 @@ from portnn.errors import BackendError, ConfigError, DataError, DivergenceError,
 from portnn.nn.network import Network
 from portnn.optim import Accumulate, Optimizer
 from portnn.random import Stream
+from portnn.scale import TrainedOn
 from portnn.storage import local, rebuild, write_tensors
+from portnn.training.callback import CallbackList
 from portnn.training.checkpoint import whole_before
 from portnn.training.divergence import advice
 from portnn.training.epochs import settled
 from portnn.training.history import History
 from portnn.training.progress import Progress
+from portnn.training.recipe import Recipe
 from portnn.training.records import as_plain, check_count_of, read_fields, tidy, write_fields
-
-if TYPE_CHECKING:
-    from portnn.training.callbacks import Callback
-    from portnn.training.trainer import Trainer
+from portnn.training.run import Run
+from portnn.training.stepper import Stepper
 
 __all__ = ["load_training", "save_training"]
 
@@ -46,74 +47,87 @@ class _Other(Exception):
     """The file is whole, and of another network, optimizer or list of callbacks."""
 
 
-def save_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def save_training(recipe: Recipe, stepper: Stepper, callbacks: CallbackList, path: str | os.PathLike[str]) -> None:
     """See `Trainer.save`."""
-    with trainer.network.trees.turn():
-        tensors, metadata = _gathered(trainer)
+    with recipe.network.trees.turn():
+        tensors, metadata = _gathered(recipe, stepper, callbacks)
     write_tensors(path, tensors, metadata)
-    trainer.last_checkpoint = local(path)
+    stepper.run.last_checkpoint = local(path)
 
 
-def _gathered(trainer: Trainer) -> tuple[dict[str, Array], dict[str, str]]:
+def _gathered(recipe: Recipe, stepper: Stepper, callbacks: CallbackList) -> tuple[dict[str, Array], dict[str, str]]:
     """All arrays, in memory of their own on the host, and the description, while no step is under way."""
-    net = trainer.network
-    for record in trainer.history.records:
+    net, run = recipe.network, stepper.run
+    for record in run.history.records:
         tidy(record)
     tensors, metadata = net.to_tensors()
-    remembered = isinstance(trainer.optimizer, Optimizer) and trainer._slots_of is not None
-    if remembered:
-        own = tree.map(net.backend.copy, {"optimizer": trainer._slots})
-        tensors |= tree.flatten(tree.map(net.backend.to_numpy, own))
+    kind, slots = stepper.remembered() if isinstance(recipe.optimizer, Optimizer) else (None, ())
+    tensors |= tree.flatten(tree.map(net.backend.to_numpy, {"optimizer": slots}))
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             raise DivergenceError(
-                f"{name} is not finite after step {trainer.step}, so no checkpoint is written: {advice(trainer)}"
+                f"{name} is not finite after step {run.step}, so no checkpoint is written: {advice(recipe, run)}"
             )
-    callbacks = []
-    for i, (callback, values) in enumerate(_remembering(trainer)):
+    remembering = []
+    for i, (callback, values) in enumerate(callbacks.states() if run.within_fit else []):
         name = type(callback).__name__
-        callbacks.append([name, as_plain(values, f"{name}.state()")])
+        remembering.append([name, as_plain(values, f"{name}.state()")])
         arrays = tree.flatten(tree.map(lambda a: np.array(net.backend.to_numpy(a)), callback.arrays()))
         tensors |= {f"callbacks.{i}.{path}": array for path, array in arrays.items()}
     training = {
         "version": _VERSION,
-        "epoch": trainer.epoch,
-        "step": trainer.step,
-        "within_fit": trainer.within_fit,
-        "progress": write_fields(settled(trainer)),
-        "data": trainer.data_shape,
-        "rng": [trainer.rng.seed, trainer.rng.step, trainer.rng.path],
-        "lr_factor": check_number("lr_factor", trainer.lr_factor, -math.inf, open_low=True),
-        "optimizer": _kind_name(trainer._slots_of) if remembered else None,
-        "optimizer_step": trainer._optimizer_step,
-        "callbacks": callbacks,
-        "history": write_fields(copy.copy(trainer.history)),
+        "epoch": run.epoch,
+        "step": run.step,
+        "within_fit": run.within_fit,
+        "progress": write_fields(settled(recipe, stepper)),
+        "data": run.data_shape,
+        "rng": [recipe.rng.seed, recipe.rng.step, recipe.rng.path],
+        "lr_factor": check_number("lr_factor", run.lr_factor, -math.inf, open_low=True),
+        "optimizer": None if kind is None else _kind_name(kind),
+        "optimizer_step": run.optimizer_step,
+        "callbacks": remembering,
+        "history": write_fields(copy.copy(run.history)),
     }
     return tensors, metadata | {"training": json.dumps(as_plain(training, "the trainer"))}
 
 
-def load_training(trainer: Trainer, path: str | os.PathLike[str]) -> None:
-    """See `Trainer.load`."""
+@dataclasses.dataclass
+class _Read:
+    """What a file says, on the device and checked; only callbacks have been changed after it."""
+
+    params: Tree
+    state: Tree
+    trained_on: TrainedOn | None
+    run: Run
+    rng: Stream
+    kind: object
+    slots: tuple[Tree, ...]
+
+
+def load_training(recipe: Recipe, stepper: Stepper, callbacks: CallbackList, path: str | os.PathLike[str]) -> Stream:
+    """See `Trainer.load`; the source of random numbers."""
     name = local(path)
     try:
-        weights, attributes = _read(trainer, name)
+        read = _read(recipe, callbacks, name)
     except ModelFileError as error:
         whole = whole_before(path)
         if whole is None:
             raise
         raise ModelFileError(f"{error}; the latest whole checkpoint before it is {whole}") from None
-    trainer.network.trained_on = attributes.pop("trained_on")
-    trainer.network.trees.take(weights["params"], weights["state"])
-    vars(trainer).update(attributes)
-    trainer.last_checkpoint = name
+    recipe.network.trained_on = read.trained_on
+    recipe.network.trees.take(read.params, read.state)
+    stepper.remember(read.kind, read.slots)
+    run = stepper.run
+    vars(run).update(vars(read.run), columns=run.columns, within_fit=run.within_fit)
+    return read.rng
 
 
-def _read(trainer: Trainer, name: str) -> tuple[dict[str, Tree], dict[str, Any]]:
+def _read(recipe: Recipe, callbacks: CallbackList, name: str) -> _Read:
     tensors, metadata = Network.read(name)
     if "training" not in metadata:
         raise ModelFileError(f"{name} holds a network, but no training to go on with: Network.load reads it")
     try:
-        return _checked(trainer, tensors, metadata)
+        return _checked(recipe, callbacks, name, tensors, metadata)
     except BackendError:  # not the fault of the file
         raise
     except _Other as error:
@@ -123,56 +137,48 @@ def _read(trainer: Trainer, name: str) -> tuple[dict[str, Tree], dict[str, Any]]
 
 
 def _checked(
-    trainer: Trainer, tensors: dict[str, Array], metadata: dict[str, str]
-) -> tuple[dict[str, Tree], dict[str, Any]]:
-    """Parameters and state, and the trainer's attributes, as a file says; only callbacks have been changed after it."""
-    net, said = trainer.network, json.loads(metadata["training"])
+    recipe: Recipe, callbacks: CallbackList, name: str, tensors: dict[str, Array], metadata: dict[str, str]
+) -> _Read:
+    net, said = recipe.network, json.loads(metadata["training"])
     if said["version"] != _VERSION:
         raise DataError(f"the version of its training part is {said['version']}; this portnn reads {_VERSION}")
     _, own = net.to_tensors()
     for key in ("layer", "input_shape", "dtype"):
         if metadata[key] != own[key]:
             raise _Other(f"the checkpoint's network has {key} {metadata[key]}; the trainer's has {own[key]}")
-    kind, slots = _slots(trainer, said["optimizer"])
+    kind, slots = _slots(recipe, said["optimizer"])
     in_callbacks = {key: t for key, t in tensors.items() if key.startswith("callbacks.")}
     tensors = _with_weights_of_pieces(tensors, kind, slots, said, net.dtype)
     like = {"params": net.params, "state": net.state} | ({} if kind is None else {"optimizer": slots})
     host = rebuild(like, {key: t for key, t in tensors.items() if key not in in_callbacks}, net.dtype)
     here = net.to_device(host)
     seed, step, path = said["rng"]
-    within_fit = said["within_fit"] is True
-    attributes = {
-        "epoch": check_count_of(said["epoch"]),
-        "step": check_count_of(said["step"]),
-        "resuming": within_fit,
-        "progress": _progress(said["progress"]),
-        "data_shape": None
-        if said["data"] is None
-        else [None if n is None else check_count_of(n) for n in said["data"]],
-        "rng": Stream(seed, check_count_of(step), tuple(path)),
-        "lr_factor": _number(said["lr_factor"]),
-        "history": read_fields(History, said["history"]),
-        "_slots": here.pop("optimizer", ()),
-        "_slots_of": kind,
-        "_optimizer_step": check_count_of(said["optimizer_step"]),
-        # The steps draw from a stream.
-        "_compiled_for": None,
-        "trained_on": Network.trained_on_in(metadata),
-    }
-    if within_fit:
-        _restore_callbacks(trainer, said["callbacks"], in_callbacks)
-    return here, attributes
+    run = Run(
+        epoch=check_count_of(said["epoch"]),
+        step=check_count_of(said["step"]),
+        optimizer_step=check_count_of(said["optimizer_step"]),
+        lr_factor=_number(said["lr_factor"]),
+        resuming=said["within_fit"] is True,
+        data_shape=None if said["data"] is None else [None if n is None else check_count_of(n) for n in said["data"]],
+        last_checkpoint=name,
+        progress=_progress(said["progress"]),
+        history=read_fields(History, said["history"]),
+    )
+    rng, trained_on = Stream(seed, check_count_of(step), tuple(path)), Network.trained_on_in(metadata)
+    if run.resuming:
+        _restore_callbacks(callbacks, said["callbacks"], in_callbacks)
+    return _Read(here["params"], here["state"], trained_on, run, rng, kind, here.get("optimizer", ()))
 
 
-def _slots(trainer: Trainer, name: str | None) -> tuple[object, tuple[Tree, ...]]:
+def _slots(recipe: Recipe, name: str | None) -> tuple[object, tuple[Tree, ...]]:
     """The kind of a file's slots, and some of their structure; (None, ()) where there are none."""
-    optimizer = trainer.optimizer
+    optimizer = recipe.optimizer
     if name is None or not isinstance(optimizer, Optimizer):
         return None, ()
     own = _kind_name(optimizer.kind)
     if name != own:
         raise _Other(f"the checkpoint's optimizer is {name}; the trainer's is {own}")
-    return optimizer.kind, optimizer.slots(trainer.network.params)
+    return optimizer.kind, optimizer.slots(recipe.network.params)
 
 
 def _with_weights_of_pieces(
@@ -188,22 +194,15 @@ def _with_weights_of_pieces(
     return tensors | sums | {weight: gathered, usual: gathered}
 
 
-def _remembering(trainer: Trainer) -> list[tuple[Callback, dict[str, Any]]]:
-    """The callbacks that have something to remember of the call of `fit` under way, and what."""
-    states = [(callback, callback.state()) for callback in trainer.callbacks]
-    return [(callback, state) for callback, state in states if state is not None and trainer.within_fit]
-
-
-def _restore_callbacks(trainer: Trainer, said: Any, tensors: dict[str, Array]) -> None:
-    ours = [callback for callback in trainer.callbacks if callback.state() is not None]
+def _restore_callbacks(callbacks: CallbackList, said: Any, tensors: dict[str, Array]) -> None:
+    ours = [callback for callback, _ in callbacks.states()]
     names, own = [str(name) for name, _ in said], [type(callback).__name__ for callback in ours]
     if names != own:
         raise _Other(f"the checkpoint has the state of the callbacks {names}; the trainer has {own}")
     for i, (callback, (_, values)) in enumerate(zip(ours, said, strict=True)):
         prefix = f"callbacks.{i}."
-        callback.restore(
-            trainer, values, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-        )
+        arrays = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        callback.restore(callbacks.training, values, arrays)
     unknown = [key for key in tensors if key.split(".")[1] not in map(str, range(len(ours)))]
     if unknown:
         raise ShapeError(f"not expected in the tree: {', '.join(sorted(unknown))}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace
 
 from portnn import tree
+from portnn._deprecated import moved
 from portnn._typing import Array, DType, Tree
 from portnn.backend import Backend
 from portnn.data.augmentation import Augment
@@ -19,21 +20,20 @@ from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
 from portnn.regularizers import Regularizer
+from portnn.training.batch import Batch, Examples
 
-__all__ = ["Batch", "Data", "adding_step", "augmented", "gather", "gather_counted", "skipping_step", "training_step"]
+__all__ = ["adding_step", "augmented", "gather", "gather_counted", "skipping_step", "training_step"]
 
-#: Examples, targets and weights (or None) on the device.
-Data: TypeAlias = tuple[Array, Array, Array | None]
-
-#: All data, and the numbers of the examples that make up a batch.
-Batch: TypeAlias = tuple[Array, Array, Array | None, Array]
+if not TYPE_CHECKING:
+    __getattr__ = moved(__name__, {"Data": "portnn.training.batch:Examples"}, since="0.2", until="0.4")
 
 
-def gather(batch: Batch, dtype: DType) -> Data:
+def gather(batch: Batch, dtype: DType) -> Examples:
     """The examples of a batch as floats, their targets, and their weights."""
     x, y, weight, index = batch
     take = array_namespace(y).take
-    return take_rows(x, index, dtype), take(y, index, axis=0), None if weight is None else take(weight, index, axis=0)
+    weight = None if weight is None else take(weight, index, axis=0)
+    return Examples(take_rows(x, index, dtype), take(y, index, axis=0), weight)
 
 
 def gather_counted(network: Network, loss: Loss, batch: Batch) -> tuple[Array, Array, Array | None, Array | None]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-from models import Recipe
+import models
 from numpy.typing import NDArray
 
 from portnn import Network, Trainer, kernels
+from portnn.training.batch import Examples, Piece
+from portnn.training.recipe import Recipe
 
 
 class Ours:
@@ -17,7 +19,7 @@ class Ours:
     def __init__(
         self,
         net: Network,
-        recipe: Recipe,
+        recipe: models.Recipe,
         images: Any,
         labels: Any,
         *,
@@ -27,19 +29,20 @@ class Ours:
         self.net, self.portable = net, portable
         if not compiled:
             net.backend.compile = lambda step: step  # type: ignore[method-assign]
-        self.trainer = Trainer(net, recipe.loss, recipe.make_optimizer(1, recipe.optimizer, None), rng=0)
-        self.data = net.backend.asarray(images), net.backend.asarray(labels), None
-        self.trainer._prepare_steps()
+        trainer = Trainer(net, recipe.loss, recipe.make_optimizer(1, recipe.optimizer, None), rng=0)
+        self.stepper, self.data = trainer.stepper, Examples(net.backend.asarray(images), net.backend.asarray(labels))
+        self.stepper.prepare(Recipe.of(trainer))
 
     def train(self, batches: NDArray[Any]) -> list[float]:
         backend = self.net.backend
         with backend.context(), kernels.portable() if self.portable else nullcontext():
-            return backend.to_floats([self.trainer._run_step(self.data, backend.asarray(index)) for index in batches])
+            self.stepper.advance([Piece(self.data, backend.asarray(index), len(index)) for index in batches])
+            return self.stepper.take_losses()
 
     @property
     def note(self) -> str | None:
         """Why the step is not compiled, where the backend meant to."""
-        return next((reason for _, step in self.trainer._steps if (reason := getattr(step, "reason", None))), None)
+        return next((reason for loop in self.stepper.loops if (reason := getattr(loop.step, "reason", None))), None)
 
     def predict(self, images: NDArray[Any]) -> NDArray[Any]:
         predicted: NDArray[Any] = self.net.predict(images).argmax(axis=1)

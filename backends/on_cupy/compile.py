@@ -1,0 +1,141 @@
+"""How the CUDA kernels of the CuPy twins are compiled and launched.
+
+The sources are in the folder ``cuda``. CuPy compiles them when they are first needed, for the GPU that is there, and
+keeps the result on disk. A launch waits for nothing and reads nothing back, so it may be recorded into a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "FLOATS",
+    "THREADS",
+    "by_columns",
+    "counter",
+    "dense",
+    "each",
+    "empty",
+    "kernel",
+    "library",
+    "number",
+    "source",
+]
+
+FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+#: Threads in a block: THREADS in common.cuh.
+THREADS = 256
+
+#: Blocks of a launch: what any GPU needs to be busy; the threads loop over the rest.
+_BLOCKS = 2**16
+
+#: A grid has no more blocks than this along its second axis.
+_BLOCKS_Y = 2**16 - 1
+
+_NUMBER = np.dtype([("wide", np.uint64), ("narrow", np.uint64), ("value", np.float64)])
+_COUNTER = np.dtype([("place", np.uint64), ("value", np.uint64)])
+
+_C_TYPES = {
+    "float32": "float",
+    "float64": "double",
+    "int8": "signed char",
+    "int16": "short",
+    "int32": "int",
+    "int64": "long long",
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "uint32": "unsigned int",
+    "uint64": "unsigned long long",
+}
+
+
+def library() -> Any:
+    """CuPy, imported when it is first needed."""
+    import cupy
+
+    return cupy
+
+
+@functools.cache
+def source(subject: str) -> str:
+    """The text of a file of kernels, with what all of them share, and what it includes."""
+    folder = files(__package__).joinpath("cuda")
+
+    def text(name: str) -> str:
+        # What is included is put in here: the package may lie where the compiler cannot read.
+        own = folder.joinpath(name).read_text(encoding="utf-8")
+        return re.sub(r'^#include "(\w+\.cuh)"$', lambda found: text(found[1]), own, flags=re.MULTILINE)
+
+    return text("common.cuh") + text(f"{subject}.cu")
+
+
+@functools.cache
+def kernel(subject: str, name: str, **options: Any) -> Any:
+    """The kernel of a name, called as ``kernel(grid, block, arguments)``.
+
+    ``options`` are what the source leaves open, such as ``REAL``: dtypes, whose names in C are put there, or numbers.
+    """
+    return _module(subject, **options).get_function(name)
+
+
+@functools.cache
+def _module(subject: str, **options: Any) -> Any:
+    return library().RawModule(code=source(subject), options=compiler_options(options))
+
+
+def compiler_options(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `kernel` tells the compiler."""
+    values = {key: _C_TYPES[value.name] if isinstance(value, np.dtype) else value for key, value in options.items()}
+    return ("--std=c++17", *(f"-D{key}={value}" for key, value in values.items()))
+
+
+def each(size: int) -> tuple[tuple[int], tuple[int]]:
+    """Grid and block for a kernel over the numbers 0 .. size - 1."""
+    return (min(max(math.ceil(size / THREADS), 1), _BLOCKS),), (THREADS,)
+
+
+def by_columns(rows: int, columns: int, slabs: int | None = None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Grid and block for a kernel over the columns of a matrix, whose rows are shared out, or parted into slabs.
+
+    A block is as wide as the columns are, up to a warp: neighbouring threads read neighbouring values.
+    """
+    wide = 32 if columns > 16 else 1 << max(columns - 1, 0).bit_length()
+    high = THREADS // wide
+    across = max(math.ceil(columns / wide), 1)
+    down = min(math.ceil(rows / high), max(_BLOCKS // across, 1)) if slabs is None else slabs
+    return (across, min(max(down, 1), _BLOCKS_Y)), (wide, high)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array of any values."""
+    return library().empty(shape, dtype)
+
+
+def dense(x: Any) -> Any:
+    """The array with its values one after the other, in C order: itself, if they are."""
+    return x if x.flags.c_contiguous else library().ascontiguousarray(x)
+
+
+def number(value: Any) -> Any:
+    """The structure Number of common.cuh, which CuPy passes by value: a number from Python, or where a 0-d array is.
+
+    Keep the array until the kernel is launched.
+    """
+    if isinstance(value, Real):
+        return np.array((0, 0, value), _NUMBER)
+    place = value.data.ptr
+    return np.array((place, 0, 0) if value.dtype == np.float64 else (0, place, 0), _NUMBER)
+
+
+def counter(value: Any) -> Any:
+    """As `number`, of integers that are not negative: the structure Counter."""
+    return np.array((0, value) if isinstance(value, Real) else (value.data.ptr, 0), _COUNTER)

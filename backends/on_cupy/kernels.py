@@ -1,0 +1,20 @@
+"""Twins for CuPy: the same mathematics in fewer launches."""
+
+from __future__ import annotations
+
+from ..special import erf_kernels
+from . import activations, convolution, linear, losses, normalization, pooling, rows, updates
+
+__all__ = ["KERNELS"]
+
+KERNELS = {
+    **erf_kernels("cupyx.scipy.special"),
+    **linear.KERNELS,
+    **activations.KERNELS,
+    **losses.KERNELS,
+    **rows.KERNELS,
+    **convolution.KERNELS,
+    **pooling.KERNELS,
+    **normalization.KERNELS,
+    **updates.KERNELS,
+}

@@ -1,0 +1,39 @@
+"""Sums over the rows of matrices for CuPy.
+
+A matrix is parted into slabs of rows if it has many of them: a first launch sums each slab, and a second one the sums.
+What is in them depends on the shape alone, so results are the same in every run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .compile import by_columns, empty, kernel
+
+__all__ = ["column_sums", "slabs_of"]
+
+#: Rows that one thread sums by itself before more blocks are worth a second launch.
+_ROWS = 16
+
+#: Blocks that keep any GPU busy.
+_BLOCKS = 1024
+
+
+def slabs_of(n: int, m: int) -> int:
+    """Into how many slabs of rows a matrix (n, m) is parted."""
+    (across, _), (_, high) = by_columns(n, m)
+    return max(min(math.ceil(n / (high * _ROWS)), _BLOCKS // across), 1)
+
+
+def column_sums(x: Any) -> Any:
+    """The sum over the rows of a C-contiguous matrix (n, m): shape (m,)."""
+    n, m = x.shape
+    slabs = slabs_of(n, m)
+    sums, add = empty((slabs, m), x.dtype), kernel("sums", "column_sums", REAL=x.dtype)
+    add(*by_columns(n, m, slabs), (x, n, m, sums))
+    if slabs == 1:
+        return sums.reshape(m)
+    total = empty((m,), x.dtype)
+    add(*by_columns(slabs, m, 1), (sums, slabs, m, total))
+    return total

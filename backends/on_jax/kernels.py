@@ -1,0 +1,10 @@
+"""Twins for JAX: what XLA does better than the portable forms."""
+
+from __future__ import annotations
+
+from ..special import erf_kernels
+from . import convolution, pooling, sums
+
+__all__ = ["KERNELS"]
+
+KERNELS = {**erf_kernels("jax.scipy.special"), **sums.KERNELS, **convolution.KERNELS, **pooling.KERNELS}

@@ -1,0 +1,16 @@
+"""What the twins for NumPy ask of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FLOATS", "flat"]
+
+FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+
+def flat(x: Any) -> Any:
+    """The values one after the other, as they lie in memory."""
+    return np.ascontiguousarray(x).reshape(-1)

@@ -1,0 +1,129 @@
+"""Twins of convolution for NumPy: windows laid out in a buffer that stays in the cache.
+
+Without Numba (the extra ``fast``) the buffer is filled by strided copies.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from portnn.functional.convolution import MEMORY, check_groups, conv2d
+from portnn.functional.windows import Axis, Padding, Pair, axes, extend
+from portnn.kernels import Kernel
+
+from .arrays import FLOATS
+from .compile import loops
+from .linear import product_cost
+from .sums import column_sums
+from .windows import numbers
+from .workspace import empty, share
+
+__all__ = ["KERNELS"]
+
+#: Bytes of windows that are worked on at a time: what a last-level cache holds, and enough for a matrix product.
+_CACHE = 2**20
+
+#: Up to so many channels, windows are laid out one value of all windows after the other.
+_NARROW = 4
+
+
+def _unfold(x: Any, buffer: Any, rows: Axis, columns: Axis) -> Any:
+    """The windows of ``x``, (places, values), in the memory of a buffer that is large enough."""
+    n, c = x.shape[0], x.shape[3]
+    places, values = n * rows.count * columns.count, rows.kernel * columns.kernel * c
+    windows, compiled = buffer[: places * values], loops("convolution")
+    if compiled is not None and c <= _NARROW:
+        compiled.unfold_narrow(x, windows.reshape(values, places), numbers(rows), numbers(columns))
+        return windows.reshape(values, places).T
+    if compiled is not None:
+        compiled.unfold(x, windows.reshape(places, values), numbers(rows), numbers(columns))
+        return windows.reshape(places, values)
+    padded = extend(x, rows.ends, columns.ends)
+    a, b, d, e = padded.strides
+    shape = (n, rows.count, columns.count, rows.kernel, columns.kernel, c)
+    strides = (a, b * rows.stride, d * columns.stride, b * rows.dilation, d * columns.dilation, e)
+    windows.reshape(shape)[...] = np.lib.stride_tricks.as_strided(padded, shape, strides, writeable=False)
+    return windows.reshape(places, values)
+
+
+def _fold(windows: Any, dx: Any, rows: Axis, columns: Axis) -> None:
+    compiled = loops("convolution")
+    if compiled is not None:
+        compiled.fold(windows, dx, numbers(rows), numbers(columns))
+        return
+    n, h, w, c = dx.shape
+    padded = np.zeros((n, h + rows.before + rows.after, w + columns.before + columns.after, c), dx.dtype)
+    parts = windows.reshape(n, rows.count, columns.count, rows.kernel, columns.kernel, c)
+    for i in range(rows.kernel):
+        for j in range(columns.kernel):
+            padded[:, rows.part(i), columns.part(j)] += parts[:, :, :, i, j]
+    dx += padded[:, rows.before : rows.before + h, columns.before : columns.before + w]
+
+
+def _conv2d(
+    x: Any,
+    w: Any,
+    b: Any,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    memory: int = MEMORY,
+) -> Any:
+    if groups != 1:
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "memory": memory}
+        return conv2d.portable(x, w, b, **options)
+    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
+    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    x, n, f = np.ascontiguousarray(x), x.shape[0], w.shape[3]
+    kernel, places = w.reshape(-1, f), rows.count * columns.count
+    size = max(1, min(memory, _CACHE) // (places * kernel.shape[0] * x.itemsize))
+    cost = 2 * product_cost(n * places, kernel.shape[0], f, x.dtype)
+    y = empty((n, places, f), x.dtype)
+
+    def slabs(images: slice) -> Any:
+        """Some images at a time, with their windows and the buffer that these are in."""
+        buffer = empty((min(size, n) * places * kernel.shape[0],), x.dtype)
+        for start in range(images.start, images.stop, size):
+            slab = slice(start, min(start + size, images.stop))
+            yield slab, _unfold(x[slab], buffer, rows, columns), buffer
+
+    def forward(images: slice) -> None:
+        for slab, windows, _ in slabs(images):
+            out = y[slab].reshape(-1, f)
+            np.matmul(windows, kernel, out=out)
+            out += b
+
+    share(forward, n, cost=cost)
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        slopes = np.ascontiguousarray(dy).reshape(n, places, f)
+        dx = empty(x.shape, x.dtype) if input_grad else None
+        sums: dict[int, tuple[Any, Any]] = {}
+
+        def part(images: slice) -> None:
+            # In double precision: there may be as many slabs as images.
+            dw, db = np.zeros(kernel.shape), np.zeros(b.shape)
+            if dx is not None:
+                dx[images] = 0.0
+            for slab, windows, buffer in slabs(images):
+                slope = slopes[slab].reshape(-1, f)
+                dw += windows.T @ slope
+                db += column_sums(slope)
+                if dx is not None:
+                    reuse = buffer[: windows.size].reshape(len(slope), -1)
+                    _fold(np.matmul(slope, kernel.T, out=reuse), dx[slab], rows, columns)
+            sums[images.start] = dw, db
+
+        share(part, n, cost=cost * (1 + input_grad))
+        dw, db = (functools.reduce(np.add, [sums[start][i] for start in sorted(sums)]) for i in range(2))
+        return dx, dw.reshape(w.shape).astype(x.dtype), db.astype(x.dtype)
+
+    return y.reshape(n, rows.count, columns.count, f), backward
+
+
+KERNELS = {"conv2d": Kernel(_conv2d, dtypes=FLOATS)}

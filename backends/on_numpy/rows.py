@@ -1,0 +1,36 @@
+"""Rows of a data set for NumPy, on all cores; the twin needs Numba."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from portnn.functional.rows import take_rows
+from portnn.kernels import Kernel
+
+from .compile import HAS_NUMBA, loops
+from .workspace import empty, share
+
+__all__ = ["KERNELS"]
+
+
+def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
+    compiled = loops("rows")
+    if compiled is None or x.dtype != np.uint8 or not x.flags.c_contiguous or not x.size or not index.size:
+        return take_rows.portable(x, index, dtype)
+    if not compiled.are_rows(index, len(x)):  # the loops do not look
+        raise IndexError(f"rows {index.min()} .. {index.max()} of {len(x)}")
+    out = empty((len(index), *x.shape[1:]), np.dtype(dtype))
+    rows, to = x.reshape(len(x), -1), out.reshape(len(index), -1)
+
+    def part(some: slice) -> None:
+        compiled.divided_rows(rows, index[some], 255.0, to[some])
+
+    share(part, len(index), cost=out.size / 3)
+    return out
+
+
+KERNELS: dict[str, Kernel] = {}
+if HAS_NUMBA:
+    KERNELS["take_rows"] = Kernel(_take_rows)

@@ -1,0 +1,10 @@
+"""Twins for torch: what it does better than the portable forms."""
+
+from __future__ import annotations
+
+from ..special import erf_kernels
+from . import convolution, pooling, sums
+
+__all__ = ["KERNELS"]
+
+KERNELS = {**erf_kernels("torch.special"), **sums.KERNELS, **convolution.KERNELS, **pooling.KERNELS}

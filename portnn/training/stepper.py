@@ -1,0 +1,161 @@
+"""`Stepper`: does the steps of a run. It alone touches what they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from portnn import tree
+from portnn._typing import Array, Tree
+from portnn.backend import Loop
+from portnn.door import memory_named
+from portnn.nn.network import Network
+from portnn.optim import Optimizer
+from portnn.training.batch import Piece
+from portnn.training.recipe import Recipe
+from portnn.training.run import Run
+from portnn.training.steps import skipping_step, training_step
+
+__all__ = ["Stepper"]
+
+
+class Stepper:
+    """Owns parameters, layers' state and slots of a run, and the compiled steps.
+
+    Parameters
+    ----------
+    network : Network
+    run : Run
+        Whose steps are counted.
+
+    Attributes
+    ----------
+    pending : list of (array, Piece)
+        Losses of steps that nobody has looked at yet, 0-d on the device, with their batches.
+    began : float
+        When the clock of the epoch under way would have begun without breaks.
+    loops : list of Loop
+        What `prepare` has compiled: one for each of the steps that take turns.
+    """
+
+    def __init__(self, network: Network, run: Run) -> None:
+        self.network, self.run = network, run
+        self.pending: list[tuple[Array, Piece]] = []
+        self.began = 0.0
+        self.loops: list[Loop] = []
+        self._rules: tuple[Optimizer, ...] = ()
+        self._compiled_for: Any = None
+        self._slots: tuple[Tree, ...] = ()
+        #: The kind of optimizer that the slots are of.
+        self._kind: object = None
+        #: Whether somebody else may have the arrays of the slots.
+        self._slots_given = False
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Make the slots, and compile the steps, unless those at hand fit."""
+        net, optimizer = self.network, recipe.optimizer
+        assert isinstance(optimizer, Optimizer)
+        if self._kind != optimizer.kind:
+            with net.trees.reading() as (params, _):
+                self._slots, self._kind, self.run.optimizer_step = optimizer.slots(params), optimizer.kind, 0
+        elif self._slots_given:
+            self._slots = tree.map(net.backend.copy, self._slots)
+        self._slots_given = False
+        parts = (net.layer, recipe.loss, optimizer, recipe.augment, recipe.regularizer, recipe.on_nonfinite)
+        if self._compiled_for != parts:
+            self._rules = optimizer.phases()
+            # New functions each time: a compiler keeps what it made for an old one.
+            compiled = {id(rule): net.backend.loop(_step(recipe, rule)) for rule in self._rules}
+            self.loops, self._compiled_for = [compiled[id(rule)] for rule in self._rules], parts
+
+    def advance(self, pieces: Sequence[Piece], usual_weight: float = 1.0) -> None:
+        """Do a step on each of some batches; the losses are then `pending`.
+
+        Parameters
+        ----------
+        pieces : sequence of Piece
+        usual_weight : float, default 1.0
+            What an example weighs that counts, on average.
+        """
+        net, run = self.network, self.run
+        with net.trees.exclusive():
+            for piece in pieces:
+                if net.trees.in_other_hands():
+                    net.settle()
+                phase = run.optimizer_step % len(self.loops)
+                hyper = {"step": run.step + 1, "optimizer": self._numbers(self._rules[phase], run.optimizer_step + 1)}
+                if piece.examples.weight is not None:
+                    hyper["usual_weight"] = usual_weight
+                with memory_named(net.backend, piece.size):
+                    carry = (*net.trees.own(net.backend.copy), self._slots)
+                    carry, (loss,) = self.loops[phase].run(carry, piece.examples, (piece.index,), (hyper,))
+                params, state, self._slots = carry
+                net.trees.stepped(params, state)
+                run.step += 1
+                run.optimizer_step += 1
+                self.pending.append((loss, piece))
+
+    def still(self) -> AbstractContextManager[object]:
+        """For the thread that trains: within the block, nobody sees half of what is changed, and no step is done."""
+        return self.network.trees.exclusive()
+
+    def _numbers(self, rule: Optimizer, step: int) -> dict[str, float]:
+        hyper = rule.hyper(step)
+        return hyper | {"lr": hyper["lr"] * self.run.lr_factor} if "lr" in hyper else hyper
+
+    def learning_rate(self, optimizer: Optimizer) -> float | None:
+        """Of the latest step, or else of the first; None where the optimizer has none."""
+        return self._numbers(optimizer, max(self.run.optimizer_step, 1)).get("lr")
+
+    @property
+    def slots(self) -> tuple[Tree, ...]:
+        """What the optimizer remembers: to look at between two steps."""
+        return self._slots
+
+    def pending_losses(self) -> list[float]:
+        """The pending losses, for which the device is waited for."""
+        return self.network.backend.to_floats([loss for loss, _ in self.pending])
+
+    def take_losses(self) -> list[float]:
+        """The pending losses, which are then no longer pending."""
+        with self.still():
+            try:
+                return self.pending_losses()
+            finally:
+                self.pending.clear()
+
+    def take(self, params: Tree, state: Tree) -> None:
+        """What somebody else has computed, as one step."""
+        with self.network.trees.exclusive():
+            self.network.trees.take(params, state)
+            self.run.step += 1
+
+    def changed(self) -> dict[str, Tree]:
+        """All that steps change, by its name in sentences: to look at between two steps."""
+        with self.network.trees.reading() as (params, state):
+            return {"parameter": params, "state": state, "the optimizer's slot": self._slots}
+
+    def remembered(self) -> tuple[object, tuple[Tree, ...]]:
+        """The kind of optimizer that the slots are of (None before the first step), and copies of them."""
+        return self._kind, tree.map(self.network.backend.copy, self._slots)
+
+    def remember(self, kind: object, slots: tuple[Tree, ...]) -> None:
+        """Go on with the slots of a kind of optimizer."""
+        self._kind, self._slots, self._slots_given = kind, slots, True
+        self._compiled_for = None  # the steps draw from a stream, which may be another one now
+
+    def copied(self, network: Network, run: Run) -> Stepper:
+        """For pickles and copies: one of the same moment, without what was compiled, which cannot be pickled."""
+        other = Stepper(network, run)
+        other._kind, other._slots = self.remembered()
+        return other
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._slots_given = True  # they may lie in a read-only file
+
+
+def _step(recipe: Recipe, rule: Optimizer) -> Callable[..., Any]:
+    step = training_step(recipe.network, recipe.loss, rule, recipe.augment, recipe.regularizer, recipe.rng)
+    return skipping_step(step, recipe.network.backend) if recipe.on_nonfinite == "skip" else step
