@@ -8,11 +8,11 @@ The checks, of which each can be asked for alone:
 
     tests       the test suite, on this device only
     kernels     of that suite: every kernel of this device gives what the portable form gives
-    curve       same seed, same curve: against the CPU, with scripts/compare_backends.py
+    curve       same seed, same curve: against the CPU, with benchmarks/compare_backends.py
     compiled    a step that the backend compiles gives the curve of one that it does not
     precision   products in TF32 are rounded as they should be, and products in float32 are not
     memory      a batch that does not fit is met with a sentence
-    comparison  speed against the CPU, with scripts/compare_devices.py
+    comparison  speed against the CPU, with benchmarks/compare_devices.py
 
 Exit code 0 if all held, 1 if not, 2 if the device cannot be used. It works on every device that portnn knows.
 """
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import Parser, add_data_arguments, check_writable, run, write_json
-from compare_backends import Watch
+from curve import Watch
 from models import RECIPES, bn_dropout
 
 from portnn import Network, Trainer, get_backend, losses, nn, optim
@@ -104,7 +104,7 @@ class Check:
     # ---- results
 
     def curve(self) -> Finding:
-        command = [sys.executable, "scripts/compare_backends.py", "--backends", "numpy", self.lane]
+        command = [sys.executable, "benchmarks/compare_backends.py", "--backends", "numpy", self.lane]
         done = _ran([*command, "--steps", str(self._args.steps), *self._data()])
         lines = done.stdout.splitlines()
         line = lines[-1] if lines and not done.stderr else done.stderr.strip()[-300:]
@@ -170,7 +170,7 @@ class Check:
             file = Path(folder) / "devices.json"
             command = [
                 sys.executable,
-                "scripts/compare_devices.py",
+                "benchmarks/compare_devices.py",
                 "--devices",
                 "cpu",
                 self.device,

@@ -85,7 +85,6 @@ from pathlib import Path
 import portnn, portnn_backends
 from portnn.errors import BackendError
 
-sys.path.insert(0, "scripts")
 for package in (portnn, portnn_backends):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not module.name.endswith("__main__"):
@@ -94,7 +93,7 @@ for package in (portnn, portnn_backends):
             except ModuleNotFoundError as error:  # a library that is not installed here
                 assert error.name.partition(".")[0] in ("cupy", "cupyx", "torch", "jax", "numba", "llvmlite", "sklearn",
                                                         "array_api_strict"), error
-for path in sorted(Path("scripts").rglob("*.py")):
+for path in sorted([*Path("scripts").rglob("*.py"), *Path("benchmarks").rglob("*.py")]):
     if path.parent.name != "peers" or path.stem == "process":
         sys.path.insert(0, str(path.parent))
         runpy.run_path(str(path), run_name="imported")

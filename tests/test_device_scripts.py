@@ -13,8 +13,8 @@ no_gpu = pytest.mark.skipif(STATUS["cupy"].usable, reason="this machine has a GP
 def test_compare_devices(tmp_path):
     result, picture = tmp_path / "r.json", tmp_path / "p.png"
     done = script(
-        *("scripts/compare_devices.py", "--data", "digits", "--devices", "cpu", "strict", "gpu", "--models", "small"),
-        *("--batch-sizes", "8..16", "--steps", "3", "--json", result, "--picture", picture),
+        *("benchmarks/compare_devices.py", "--data", "digits", "--devices", "cpu", "strict", "gpu"),
+        *("--models", "small", "--batch-sizes", "8..16", "--steps", "3", "--json", result, "--picture", picture),
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(result.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def test_compare_devices(tmp_path):
 @pytest.mark.slow
 def test_what_compare_devices_refuses(tmp_path):
     def sentence(*arguments):
-        return refused(script("scripts/compare_devices.py", "--data", "digits", *arguments))
+        return refused(script("benchmarks/compare_devices.py", "--data", "digits", *arguments))
 
     assert "a batch size is a number, or a range such as 32..8192, not '32..'" in sentence("--batch-sizes", "32..")
     assert "the range 64..32 goes down" in sentence("--batch-sizes", "64..32")
@@ -54,7 +54,7 @@ def test_what_compare_devices_refuses(tmp_path):
 @pytest.mark.slow
 @no_gpu
 def test_without_a_device_there_is_nothing_to_compare():
-    done = script("scripts/compare_devices.py", "--data", "digits", "--devices", "gpu")
+    done = script("benchmarks/compare_devices.py", "--data", "digits", "--devices", "gpu")
     assert done.returncode == 2
     assert done.stderr == f"error: gpu: {STATUS['cupy'].message}\n"
 
@@ -62,7 +62,7 @@ def test_without_a_device_there_is_nothing_to_compare():
 @pytest.mark.slow
 def test_tf32_where_there_is_none():
     done = script(
-        *("scripts/compare_devices.py", "--data", "digits", "--devices", "cpu", "--models", "small"),
+        *("benchmarks/compare_devices.py", "--data", "digits", "--devices", "cpu", "--models", "small"),
         *("--batch-sizes", "8", "--steps", "2", "--precision", "tf32"),
     )
     assert done.returncode == 0, done.stderr

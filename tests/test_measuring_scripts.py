@@ -13,14 +13,21 @@ PNG = b"\x89PNG"
 
 
 @pytest.fixture
-def scripts(monkeypatch):
-    """The modules of the folder with the scripts can be imported."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+def benchmarks(monkeypatch):
+    """The modules of the folder with the benchmarks can be imported."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+def test_a_benchmark_starts_in_any_folder(tmp_path):
+    """What it shares with the programs in scripts/ is found from the file, not from where one stands."""
+    done = script("benchmarks/compare_peers.py", "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: compare_peers.py ")
 
 
 def losses_of(peer, model, steps=6):
-    from models import RECIPES
     from peers import PEERS
+    from shared import RECIPES
 
     recipe, rng = RECIPES[model], np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (200, 12, 12), np.uint8), rng.integers(0, 10, 200)
@@ -46,7 +53,7 @@ PAIRS = [
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scripts")
+@pytest.mark.usefixtures("benchmarks")
 @pytest.mark.parametrize(("peer", "model"), PAIRS)
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on torch
 def test_peers_do_the_same_work(peer, model, monkeypatch):
@@ -59,7 +66,7 @@ def test_peers_do_the_same_work(peer, model, monkeypatch):
     assert np.mean(theirs == classes) > 0.98
 
 
-@pytest.mark.usefixtures("scripts")
+@pytest.mark.usefixtures("benchmarks")
 def test_a_peer_says_what_it_cannot_do():
     pytest.importorskip("sklearn")
     with pytest.raises(ConfigError, match="affine layers only"):
@@ -71,7 +78,7 @@ def test_compare_peers_writes_what_it_found(tmp_path):
     table, picture = tmp_path / "p.json", tmp_path / "p.png"
     peers = ["portnn numpy", "portnn numpy, no Numba", "portnn numpy, portable", "products and updates alone"]
     done = script(
-        *("scripts/compare_peers.py", "--model", "small", "--data", "digits", "--steps", "4", "--rounds", "2"),
+        *("benchmarks/compare_peers.py", "--model", "small", "--data", "digits", "--steps", "4", "--rounds", "2"),
         *("--peers", *peers, "--json", table, "--picture", picture),
     )
     assert done.returncode == 0, done.stderr
@@ -88,7 +95,7 @@ def test_compare_peers_writes_what_it_found(tmp_path):
 
 @pytest.mark.slow
 def test_cold_start_ends_at_the_accuracy():
-    done = script("scripts/compare_peers.py", "--model", "mlp", "--data", "digits", "--cold-start", "--rounds", "1",
+    done = script("benchmarks/compare_peers.py", "--model", "mlp", "--data", "digits", "--cold-start", "--rounds", "1",
                   "--peers", "portnn numpy")  # fmt: skip
     # The small digits need more than the five epochs that it looks at: said, and not timed.
     assert refused(done).endswith("portnn numpy: no test accuracy of 97% in five epochs")
@@ -96,15 +103,18 @@ def test_cold_start_ends_at_the_accuracy():
 
 @pytest.mark.slow
 def test_a_pinned_kernel_is_marked():
-    done = script("scripts/compare_peers.py", "--model", "small", "--data", "digits", "--steps", "1", "--rounds", "1",
-                  "--peers", "portnn numpy", OPENBLAS_CORETYPE="Haswell")  # fmt: skip
+    done = script(
+        *("benchmarks/compare_peers.py", "--model", "small", "--data", "digits", "--steps", "1", "--rounds", "1"),
+        *("--peers", "portnn numpy"),
+        OPENBLAS_CORETYPE="Haswell",
+    )
     assert "pinned by OPENBLAS_CORETYPE" in done.stdout.splitlines()[0]
 
 
 @pytest.mark.slow
 def test_profile_step_accounts_for_the_whole_step(tmp_path):
     table = tmp_path / "p.json"
-    done = script("scripts/profile_step.py", "--model", "small", "--data", "digits", "--steps", "5", "--json", table)
+    done = script("benchmarks/profile_step.py", "--model", "small", "--data", "digits", "--steps", "5", "--json", table)
     assert done.returncode == 0, done.stderr
     report = json.loads(table.read_text(encoding="utf-8"))
     spent = sum(row["forward"] + row["backward"] for row in report["layers"]) + sum(report["phases"].values())
@@ -118,7 +128,7 @@ def test_profile_step_accounts_for_the_whole_step(tmp_path):
 def test_growth(tmp_path):
     table, picture = tmp_path / "g.json", tmp_path / "g.png"
     done = script(
-        *("scripts/measure_growth.py", "--data", "digits", "--rounds", "1", "--batch-sizes", "32", "64"),
+        *("benchmarks/measure_growth.py", "--data", "digits", "--rounds", "1", "--batch-sizes", "32", "64"),
         *("--widths", "64", "--json", table, "--picture", picture),
     )
     assert done.returncode == 0, done.stderr

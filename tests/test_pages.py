@@ -74,11 +74,12 @@ def test_links_lead_somewhere():
 
 def test_commands_are_there():
     """Scripts that the pages call, their options, and the targets of make."""
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py"))
-    commands = re.findall(r"scripts/([\w/]+\.py)((?: .*)?)$", COMMANDS, re.MULTILINE)
+    programs = [path for room in ("scripts", "benchmarks") for path in (ROOT / room).glob("*.py")]
+    sources = "".join(path.read_text(encoding="utf-8") for path in programs)
+    commands = re.findall(r"((?:scripts|benchmarks)/[\w/]+\.py)((?: .*)?)$", COMMANDS, re.MULTILINE)
     assert len(commands) > 5
     for script, rest in commands:
-        assert (ROOT / "scripts" / script).is_file(), script
+        assert (ROOT / script).is_file(), script
         for option in re.findall(r"(--[\w-]+)", rest.partition("#")[0]):
             assert f'"{option}"' in sources, f"{script} {option}"
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -101,7 +102,7 @@ def test_there_are_lectures():
 @pytest.fixture
 def measured(monkeypatch):
     """The tables of what was measured, as `summarize_peers.py` writes them."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from summarize_peers import tables
 
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ROOT.glob("benchmarks/peers_*.json"))]
@@ -163,6 +164,6 @@ def test_every_page_can_be_found():
 def test_what_is_to_be_installed_can_be_had():
     """portnn is on no index, so nothing of it can be installed by its name, its extras included."""
     pattern = re.compile(r'pip install "?portnn\b')
-    places = [path for room in ("portnn", "backends", "scripts") for path in (ROOT / room).rglob("*.py")]
+    places = [path for room in ("portnn", "backends", "scripts", "benchmarks") for path in (ROOT / room).rglob("*.py")]
     for path in (*places, *PAGES):
         assert not pattern.findall(path.read_text(encoding="utf-8")), path

@@ -1,4 +1,4 @@
-"""Every program in scripts/: it tells what it takes, and what it cannot take is one sentence and exit code 2."""
+"""Every program in scripts/ and benchmarks/: it tells what it takes; the rest is one sentence and exit code 2."""
 
 import json
 import re
@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from test_scripts import ROOT
 
-PROGRAMS = sorted(
-    path.relative_to(ROOT / "scripts").as_posix()
-    for folder in ("", "lectures")
-    for path in (ROOT / "scripts" / folder).glob("*.py")
+#: Where each program is, by what it is called here.
+PLACES = {
+    path.relative_to(room).as_posix(): path
+    for room in (ROOT / "scripts", ROOT / "benchmarks")
+    for folder in (room, room / "lectures")
+    for path in folder.glob("*.py")
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-)
+}
+PROGRAMS = sorted(PLACES)
 #: What a program needs before anything else is looked at.
 NEEDED = {"predict_mnist.py": ["--model", "none"], "summarize_peers.py": ["none"]}
 COUNTS = {"batch-size", "count", "epochs", "examples", "kills", "rounds", "steps", "train-rows", "widths"}
@@ -34,7 +37,7 @@ def program(monkeypatch, capsys, tmp_path):
     monkeypatch.delenv("PORTNN_DATA_DIR", raising=False)
 
     def run(name, *arguments):
-        path = ROOT / "scripts" / name
+        path = PLACES[name]
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         monkeypatch.setattr(sys, "path", [str(path.parent), str(ROOT / "scripts"), *sys.path])
         with pytest.raises(SystemExit) as ended:

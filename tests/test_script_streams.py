@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 TRAIN = "scripts/train_mnist.py --data digits --hidden 8 --epochs 2"
-PROGRAMS = [TRAIN, "scripts/train_mnist.py --help", "scripts/import_time.py --rounds 1"]
+PROGRAMS = [TRAIN, "scripts/train_mnist.py --help", "benchmarks/import_time.py --rounds 1"]
 FULL = "error: standard output cannot be written: No space left on device\n"
 
 

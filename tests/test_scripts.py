@@ -401,13 +401,13 @@ def test_damaged_files_are_read_or_refused():
 
 @pytest.mark.slow
 def test_compare_backends():
-    done = script("scripts/compare_backends.py", "--data", "digits", "--steps", "5", "--backends", "numpy", "numpy")
+    done = script("benchmarks/compare_backends.py", "--data", "digits", "--steps", "5", "--backends", "numpy", "numpy")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" equal ") == 4
     assert done.stdout.endswith("all promises hold\n")
 
 
 def test_import_time_prints_its_table():
-    done = script("scripts/import_time.py", "--rounds", "1")
+    done = script("benchmarks/import_time.py", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["import", "numpy", "portnn", "portnn,"]

@@ -199,7 +199,7 @@ def test_year_prediction(tmp_path):
 def test_scores_are_those_of_scikit_learn(tmp_path):
     import json
 
-    done = script("scripts/compare_sklearn.py", "--json", tmp_path / "r.json")
+    done = script("benchmarks/compare_sklearn.py", "--json", tmp_path / "r.json")
     assert (done.returncode, done.stderr) == (0, "")
     scores = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["scores"]
     assert len(scores) == 5

@@ -1,7 +1,7 @@
 """Train the same networks on several devices, for many batch sizes: how fast, how well, and how alike.
 
-    python scripts/compare_devices.py --devices cpu gpu --json devices.json --picture devices.png
-    python scripts/compare_devices.py --devices cpu torch --models small --batch-sizes 32 1024 --peers
+    python benchmarks/compare_devices.py --devices cpu gpu --json devices.json --picture devices.png
+    python benchmarks/compare_devices.py --devices cpu torch --models small --batch-sizes 32 1024 --peers
 
 Every run is a process of its own: same first parameters, same batches. It is timed three times, after as many steps to
 warm up. The speed-up is over the first device. The ceiling is the library's product of two large square matrices on
@@ -22,10 +22,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import Parser, add_data_arguments, add_precision_argument, check_writable, run, write_json
-from drawing import check_picture, figure, save
-from models import RECIPES
 from peers.process import TIMES, Job, in_process
+from shared import (
+    RECIPES,
+    Parser,
+    add_data_arguments,
+    add_precision_argument,
+    check_picture,
+    check_writable,
+    figure,
+    run,
+    save,
+    write_json,
+)
 
 from portnn.checks import check_count
 from portnn.environment import blas

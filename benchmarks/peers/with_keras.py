@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from models import Recipe
 from numpy.typing import NDArray
+from shared import Recipe
 
 from portnn import Network, losses, nn, optim
 from portnn.errors import ConfigError

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from models import Recipe
 from numpy.typing import NDArray
+from shared import Recipe
 
 from portnn import Network, losses, nn, optim
 from portnn.backend import first_line

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from common import Parser, run
+from shared import Parser, run
 
 STATEMENTS = {
     "nothing": "pass",

@@ -1,6 +1,6 @@
 """Same seed, same curve: train the same network on several backends, and compare each with the first.
 
-    python scripts/compare_backends.py --backends numpy torch jax
+    python benchmarks/compare_backends.py --backends numpy torch jax
 
 The network is that of train_mnist.py, once with dropout. The initial parameters and the numbers that decide what is
 dropped are compared bit for bit, the losses of the first steps relatively. Exit code 1 if a backend breaks what is
@@ -11,20 +11,17 @@ step on the runs part. For float64 on JAX, set JAX_ENABLE_X64=1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from common import Parser, add_data_arguments, add_seed_argument, load_images, run
-from models import mlp
 from numpy.typing import NDArray
+from shared import Parser, Watch, add_data_arguments, add_seed_argument, load_images, mlp, run
 
 from portnn import Network, Trainer, available_backends, get_backend, losses, nn, optim, tree
 from portnn.backend import Backend
 from portnn.data import Dataset
 from portnn.errors import BackendError
 from portnn.random import Stream
-from portnn.training import Callback, Training
 
 
 class Case(NamedTuple):
@@ -44,19 +41,6 @@ CASES = (
     Case(nn.ReLU(), "float64", 1e-10, promised=True),
     Case(nn.ReLU(), "float32", 1e-4, promised=False),
 )
-
-
-class Watch(Callback):
-    """Keeps the losses, and ends the run after a number of steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.losses: list[float] = []
-
-    def on_losses(self, trainer: Training, losses: Sequence[float]) -> None:
-        self.losses += losses
-        if trainer.step >= self.steps:
-            trainer.stop()
 
 
 def first_steps(device: str, case: Case, data: Dataset, steps: int, seed: int) -> tuple[bytes, NDArray[np.float64]]:

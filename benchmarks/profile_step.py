@@ -1,6 +1,6 @@
 """Where the time of a training step goes: microseconds by layer and by phase, and how fast its products are.
 
-    python scripts/profile_step.py --model mlp --json profile.json
+    python benchmarks/profile_step.py --model mlp --json profile.json
 
 Each phase ends before the next one begins, also on a device that works by itself. Figures are medians over the steps.
 Products are those of the affine maps and convolutions, two operations for each multiplication; their speed is
@@ -17,7 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import (
+from flops import by_layer, ceiling
+from shared import (
+    RECIPES,
     Parser,
     add_data_arguments,
     add_device_arguments,
@@ -27,8 +29,6 @@ from common import (
     run,
     write_json,
 )
-from flops import by_layer, ceiling
-from models import RECIPES
 
 from portnn import Network, get_backend, losses, nn, optim
 from portnn._typing import Array, Backward, Shape, Tree

@@ -1,6 +1,6 @@
 """The tables of docs/benchmarks.md from what `compare_peers.py` wrote: portnn's time as a share of each peer's.
 
-    python scripts/summarize_peers.py benchmarks/peers_*.json
+    python benchmarks/summarize_peers.py benchmarks/peers_*.json
 
 Each share is the median of those of the rounds. Of peers that were run in several ways, the fastest counts.
 """
@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Parser, run
-from models import RECIPES
+from shared import RECIPES, Parser, run
 
 from portnn.backend import first_line
 from portnn.errors import DataError

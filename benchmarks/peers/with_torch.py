@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from models import Recipe
 from numpy.typing import NDArray
+from shared import Recipe
 
 from portnn import Network, losses, nn, optim
 from portnn.errors import ConfigError

@@ -1,6 +1,6 @@
 """How time and memory of training on NumPy arrays grow with the batch and with the network.
 
-    python scripts/measure_growth.py --json growth.json --picture growth.png
+    python benchmarks/measure_growth.py --json growth.json --picture growth.png
 
 The network 784-w-w-10 learns MNIST by Adam: batches of 32 to 8192 examples for w = 512, and w = 64 to 4096 for
 batches of 128. Every figure is the median of some runs, each in a process of its own; the runs of a round follow one
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Parser, add_data_arguments, check_writable, run, write_json
-from drawing import check_picture, figure, save
 from peers.process import Job, in_process
+from shared import Parser, add_data_arguments, check_picture, check_writable, figure, run, save, write_json
 
 from portnn import get_backend
 from portnn.environment import describe

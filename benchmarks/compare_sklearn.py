@@ -1,7 +1,7 @@
 """Compare portnn's estimators with scikit-learn's: scores on small data sets, and the time of a fit on MNIST.
 
-    python scripts/compare_sklearn.py
-    python scripts/compare_sklearn.py --mnist --epochs 3 --json comparison.json
+    python benchmarks/compare_sklearn.py
+    python benchmarks/compare_sklearn.py --mnist --epochs 3 --json comparison.json
 
 Both get the same parameters, folds and random states. Scores are accuracies, or R^2 for diabetes, on the folds left
 out; what should be told from chance is measured by the standard error of portnn's five. With --mnist both also fit
@@ -17,7 +17,7 @@ import time
 import warnings
 from typing import Any
 
-from common import Parser, add_device_arguments, add_seed_argument, check_writable, run, write_json
+from shared import Parser, add_device_arguments, add_seed_argument, check_writable, run, write_json
 
 import portnn
 from portnn.data import load_mnist

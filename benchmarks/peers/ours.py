@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-import models
+import shared
 from numpy.typing import NDArray
 
 from portnn import Network, Trainer, kernels
@@ -19,7 +19,7 @@ class Ours:
     def __init__(
         self,
         net: Network,
-        recipe: models.Recipe,
+        recipe: shared.Recipe,
         images: Any,
         labels: Any,
         *,

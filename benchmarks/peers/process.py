@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import load_images, run
 from flops import by_layer, ceiling
-from models import RECIPES
+from shared import RECIPES, load_images, run
 
 from peers import Peer, Training, peer_of
 from portnn import Network, get_backend
@@ -46,14 +45,14 @@ class Job:
     Attributes
     ----------
     peer, model : str
-        `peers.peer_of` and `models.RECIPES` know them.
+        `peers.peer_of` and `shared.RECIPES` know them.
     batch_size : int
     hidden : sequence of int or None
         Units of the hidden layers; None for those of the recipe.
     steps : int
         Done `TIMES` times and timed, after as many to warm up.
     data, data_dir
-        For `common.load_images`.
+        For `shared.load_images`.
     precision : str
         Of products of matrices, see `portnn.get_backend`.
     cold_start, ceiling : bool

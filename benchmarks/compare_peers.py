@@ -1,6 +1,6 @@
 """Train the same network with portnn and its peers on this machine: time, memory, and how soon it is of use.
 
-    python scripts/compare_peers.py --model mlp --rounds 5 --json peers.json --picture peers.png
+    python benchmarks/compare_peers.py --model mlp --rounds 5 --json peers.json --picture peers.png
 
 Every run is a process of its own, and the runs of a round follow one another, so that what else the machine does meets
 all of them. Weights, batches and precision (float32) are the same, and the mean losses of the first steps are compared.
@@ -21,11 +21,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import Parser, add_data_arguments, check_writable, run, write_json
-from drawing import check_picture, figure, save
-from models import RECIPES
 from peers import PEERS
 from peers.process import IMAGES, TARGET, TIMES, Job, in_process
+from shared import RECIPES, Parser, add_data_arguments, check_picture, check_writable, figure, run, save, write_json
 
 from portnn import get_backend
 from portnn.environment import blas, describe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from models import Recipe
 from numpy.typing import NDArray
+from shared import Recipe
 
 from portnn import Network, nn, tree
 from portnn.errors import ConfigError
