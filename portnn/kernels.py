@@ -2,10 +2,11 @@
 
 A function decorated with `differentiable` or `update_rule` is written once against the array API standard. A
 backend may offer a twin under the same name: another implementation with the same signature and the same results
-to rounding. A call goes to the twin if the arrays belong to that backend and the twin's guard accepts them, and to
-the portable form otherwise. The twin replaces the whole pair (y, backward), so what is kept for the backward
-pass stays private to each form. Whichever form runs, the dispatcher holds callers to the shapes that the function
-states (`portnn.shapes`), and its backward to the shape of ``y``.
+to rounding. A call goes to the twin if the arrays belong to that backend and the twin's guard accepts them. Where the
+guard does not, or the twin returns ``NotImplemented``, the portable form computes; no twin falls back by itself. The
+twin replaces the whole pair (y, backward), so what is kept for the backward pass stays private to each form. Whichever
+form runs, the dispatcher holds callers to the shapes that the function states (`portnn.shapes`), and its backward to
+the shape of ``y``.
 """
 
 from __future__ import annotations
@@ -111,16 +112,17 @@ def _register(
         if not (any_shape and hasattr(arrays[0], "shape")):
             check(arrays)
         array_type: Any = type(arrays[0])
-        kernel = _twin(name, array_type)
+        kernel, made = _twin(name, array_type), cast(Any, NotImplemented)
         if kernel is not None and _twins_on.get() and kernel.accepts(arrays):
             made = kernel.function(*args, **kwargs)
-        else:
-            kernel, made = None, function(*args, **kwargs)
+        by_twin = made is not NotImplemented
+        if not by_twin:
+            made = function(*args, **kwargs)
         if not has_backward:
             return cast(R, made)
-        y, backward = cast(Any, made)
+        y, backward = made
         # A twin reads dy as what y is.
-        return cast(R, (y, checked_pullback(y, backward, name, cast=kernel is not None)))
+        return cast(R, (y, checked_pullback(y, backward, name, cast=by_twin)))
 
     dispatched = cast(Dispatched[P, R], dispatch)
     dispatched.portable = function
@@ -151,7 +153,9 @@ def update_leaves(
             shape = leaf[0].shape
             if not all([a.shape == shape for a in leaf]):
                 cast(Any, rule).shapes.check(leaf)
-        return kernel.many(leaves, **hyper)
+        updated = kernel.many(leaves, **hyper)
+        if updated is not NotImplemented:
+            return updated
     return [rule(*leaf, **hyper) for leaf in leaves]
 
 

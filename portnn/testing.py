@@ -15,7 +15,7 @@ from portnn import kernels, losses, nn, optim, tree
 from portnn._typing import Array, Shape, Tree
 from portnn.backend import Backend, get_backend
 from portnn.gradcheck import gradcheck_layer
-from portnn.kernels import Dispatched
+from portnn.kernels import Dispatched, Kernel
 from portnn.random import ShapeStream, Stream
 
 __all__ = ["check_backend", "check_layer", "check_twin"]
@@ -92,7 +92,8 @@ def check_twin(function: Dispatched[..., Any], *args: Array, device: str | Backe
     """Check that what a backend computes for a function of `portnn.kernels.registry` is what the portable form does.
 
     Value and pullback are compared in each float dtype of the device: for the arguments as they are, for a first one
-    with gaps between its rows, and for a ``dy`` of zeros.
+    with gaps between its rows, and for a ``dy`` of zeros. A twin that takes none of that, by its guard or because it
+    returns ``NotImplemented``, is an error: nothing would be compared.
 
     Parameters
     ----------
@@ -111,10 +112,12 @@ def check_twin(function: Dispatched[..., Any], *args: Array, device: str | Backe
     >>> check_twin(functional.affine, np.ones((5, 4)), np.ones((4, 3)), np.ones(3))
     """
     backend, name = get_backend(device), function.__name__
+    twin, taken = backend.kernels().get(name), False
     for dtype in _floats(backend):
         here = [_put(backend, a, dtype) for a in args]
         for first in _layouts(backend, here[0]):
             with backend.context():
+                taken = taken or (twin is not None and _takes(twin, function, (first, *here[1:]), options))
                 y, backward = function(first, *here[1:], **options)
                 with kernels.portable():
                     expected, expected_backward = function(first, *here[1:], **options)
@@ -124,6 +127,12 @@ def check_twin(function: Dispatched[..., Any], *args: Array, device: str | Backe
                     found, right = (y, backward(dy)), (expected, expected_backward(dy))
                     what = f"the twin of {name} on {backend} in {dtype}, for {[tuple(a.shape) for a in here]},"
                     _agree(_host(backend, found), _host(backend, right), _TOLERANCE[dtype], what)
+
+    _hold(twin is None or taken, f"the twin of {name} on {backend} takes none of {[np.shape(a) for a in args]}")
+
+
+def _takes(twin: Kernel, function: Dispatched[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    return twin.accepts(args[: len(function.shapes.names)]) and twin.function(*args, **options) is not NotImplemented
 
 
 def check_backend(device: str | Backend) -> None:

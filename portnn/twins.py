@@ -19,7 +19,8 @@ class Kernel:
     Parameters
     ----------
     function : callable
-        Has the parameters of the portable function: the same names, kinds and defaults.
+        Has the parameters of the portable function: the same names, kinds and defaults. Returns ``NotImplemented``
+        where it cannot take its arguments, before it has written into any of them.
     dtypes : frozenset of dtype
         Dtypes, as the library has them; every array argument must have the same one of them. Empty accepts all.
     ndims : tuple of int
@@ -28,7 +29,7 @@ class Kernel:
         Says of one array whether it lies in memory as the twin needs it; every array argument is asked.
     many : callable, optional
         Of an update rule: the same for several leaves at once, ``many([(p, g, *slots), ...], **hyper)`` to
-        ``[(p, *slots), ...]``; see `update_leaves`.
+        ``[(p, *slots), ...]``, or ``NotImplemented``; see `update_leaves`.
     """
 
     function: Callable[..., Any]

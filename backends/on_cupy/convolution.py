@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from portnn.functional.convolution import MEMORY, check_groups, conv2d, conv_transpose2d, transposed_axes
+from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
 from portnn.functional.linear import matmul
 from portnn.functional.windows import Axis, Padding, Pair, axes
 from portnn.kernels import Kernel
@@ -83,8 +83,7 @@ def _conv2d(
     memory: int = MEMORY,
 ) -> Any:
     if groups != 1 or not x.size:
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "memory": memory}
-        return conv2d.portable(x, w, b, **options)
+        return NotImplemented
     check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
     rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     y = add_row(_correlate(x, w, rows, columns, memory), b)
@@ -108,8 +107,7 @@ def _conv_transpose2d(
     memory: int = MEMORY,
 ) -> Any:
     if groups != 1 or not x.size or x.shape[3] != w.shape[3]:
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "memory": memory}
-        return conv_transpose2d.portable(x, w, b, **options)
+        return NotImplemented
     check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
     rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     y = _scatter(x, w, rows, columns, memory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from portnn.functional.losses import softmax_cross_entropy
 from portnn.kernels import Kernel
 
 from .compile import FLOATS, by_columns, dense, each, empty, kernel
@@ -14,7 +13,7 @@ __all__ = ["KERNELS"]
 
 def _softmax_cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.0) -> Any:
     if logits.dtype not in FLOATS or target.ndim != 1 or target.dtype.kind not in "iu" or not logits.size:
-        return softmax_cross_entropy.portable(logits, target, label_smoothing)
+        return NotImplemented
     logits, target, (n, k) = dense(logits), dense(target), logits.shape
     types, smoothing = {"REAL": logits.dtype, "INDEX": target.dtype}, float(label_smoothing)
     p, values = empty((n, k), logits.dtype), empty((n,), logits.dtype)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.normalization import batch_norm, channel_moments
 from portnn.kernels import Kernel
 
 from .compile import FLOATS, by_columns, dense, empty, kernel
@@ -30,13 +29,18 @@ def _moments(x: Any, n: int, m: int) -> tuple[Any, Any]:
 
 def _channel_moments(x: Any) -> Any:
     if not x.size:
-        return channel_moments.portable(x)
+        return NotImplemented
     return _moments(dense(x), math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    made = _batch_norm_with_moments(x, gamma, beta, eps)
+    return made if made is NotImplemented else (made[0][0], made[1])
+
+
+def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
     if not x.size:
-        return batch_norm.portable(x, gamma, beta, eps)
+        return NotImplemented
     x, gamma, beta, real, shape = dense(x), dense(gamma), dense(beta), x.dtype, x.shape
     n, m, eps = math.prod(shape[:-1]), shape[-1], float(eps)
     mean, variance = _moments(x, n, m)
@@ -54,10 +58,11 @@ def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
         kernel("normalization", "slopes", REAL=real)(*by_columns(n, m), everything)
         return dx, dgamma, dbeta
 
-    return y, backward
+    return (y, mean, variance), backward
 
 
 KERNELS = {
     "batch_norm": Kernel(_batch_norm, dtypes=FLOATS),
+    "batch_norm_with_moments": Kernel(_batch_norm_with_moments, dtypes=FLOATS),
     "channel_moments": Kernel(_channel_moments, dtypes=FLOATS),
 }

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.rows import take_rows
 from portnn.kernels import Kernel
 
 from .compile import FLOATS, by_columns, dense, empty, kernel
@@ -18,7 +17,7 @@ __all__ = ["KERNELS"]
 def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
     whole = x.dtype == np.uint8 and x.flags.c_contiguous and x.size
     if not whole or np.dtype(dtype) not in FLOATS or index.dtype.kind not in "iu":
-        return take_rows.portable(x, index, dtype)
+        return NotImplemented
     out = empty((len(index), *x.shape[1:]), np.dtype(dtype))
     index, n, width = dense(index), len(out), math.prod(x.shape[1:])
     gather = kernel("rows", "divided_rows", REAL=out.dtype, INDEX=index.dtype)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.convolution import MEMORY, check_groups, conv2d
+from portnn.functional.convolution import MEMORY, check_groups
 from portnn.functional.windows import Axis, Padding, Pair, axes, extend
 from portnn.kernels import Kernel
 
@@ -75,8 +75,7 @@ def _conv2d(
     memory: int = MEMORY,
 ) -> Any:
     if groups != 1:
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "memory": memory}
-        return conv2d.portable(x, w, b, **options)
+        return NotImplemented
     check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
     rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     x, n, f = np.ascontiguousarray(x), x.shape[0], w.shape[3]

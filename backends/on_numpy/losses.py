@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.losses import softmax_cross_entropy
 from portnn.kernels import Kernel
 
 from .compile import HAS_NUMBA, loops
@@ -17,7 +16,7 @@ __all__ = ["KERNELS"]
 def _softmax_cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.0) -> Any:
     compiled = loops("losses")
     if compiled is None or target.ndim != 1 or target.dtype.kind not in "iu":
-        return softmax_cross_entropy.portable(logits, target, label_smoothing)
+        return NotImplemented
     logits, p, values = np.ascontiguousarray(logits), np.empty_like(logits), np.empty(len(logits), logits.dtype)
     compiled.class_values(logits, target, label_smoothing, p, values)
 

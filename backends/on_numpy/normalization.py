@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.normalization import batch_norm, channel_moments
 from portnn.kernels import Kernel
 
 from .arrays import FLOATS
@@ -59,14 +58,19 @@ def _moments(x: Any) -> tuple[Any, Any]:
 
 def _channel_moments(x: Any) -> Any:
     if not x.size or loops("normalization") is None:
-        return channel_moments.portable(x)
+        return NotImplemented
     return tuple(a.astype(x.dtype) for a in _moments(np.ascontiguousarray(x)))
 
 
 def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    made = _batch_norm_with_moments(x, gamma, beta, eps)
+    return made if made is NotImplemented else (made[0][0], made[1])
+
+
+def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
     compiled = loops("normalization")
     if not x.size or compiled is None:
-        return batch_norm.portable(x, gamma, beta, eps)
+        return NotImplemented
     x, channels, count = np.ascontiguousarray(x), x.shape[-1], math.prod(x.shape[:-1])
     repeats = _repeats(x)
     mean, variance = _moments(x)
@@ -90,10 +94,11 @@ def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
         share(lambda some: compiled.slopes(given[some], values[some], *rest, out[some]), len(values), cost=x.size)
         return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
 
-    return y, backward
+    return (y, mean.astype(x.dtype), variance.astype(x.dtype)), backward
 
 
 KERNELS: dict[str, Kernel] = {}
 if HAS_NUMBA:
     KERNELS["batch_norm"] = Kernel(_batch_norm, dtypes=FLOATS)
+    KERNELS["batch_norm_with_moments"] = Kernel(_batch_norm_with_moments, dtypes=FLOATS)
     KERNELS["channel_moments"] = Kernel(_channel_moments, dtypes=FLOATS)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.rows import take_rows
 from portnn.kernels import Kernel
 
 from .compile import HAS_NUMBA, loops
@@ -18,7 +17,7 @@ __all__ = ["KERNELS"]
 def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
     compiled = loops("rows")
     if compiled is None or x.dtype != np.uint8 or not x.flags.c_contiguous or not x.size or not index.size:
-        return take_rows.portable(x, index, dtype)
+        return NotImplemented
     if not compiled.are_rows(index, len(x)):  # the loops do not look
         raise IndexError(f"rows {index.min()} .. {index.max()} of {len(x)}")
     out = empty((len(index), *x.shape[1:]), np.dtype(dtype))

@@ -36,7 +36,8 @@ class WithSklearn:
         self.model.partial_fit(self.images[:1], labels[:1], classes=classes)
         self.model.coefs_, self.model.intercepts_ = [p["w"] for p in params], [p["b"] for p in params]
         leaves = self.model.coefs_ + self.model.intercepts_
-        self.model._optimizer = (
+        # Made anew for these weights, of which the one at hand knows nothing.
+        self.model._optimizer = (  # noqa: SLF001
             AdamOptimizer(leaves, rate) if solver == "adam" else SGDOptimizer(leaves, rate, momentum=0.0)
         )
 

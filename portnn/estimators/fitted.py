@@ -20,7 +20,9 @@ from portnn.backend import get_backend
 from portnn.errors import ConfigError
 from portnn.estimators.architecture import affine_places, build_layer
 from portnn.estimators.arrays import home_of, validate_examples
+from portnn.estimators.parameters import Parameters
 from portnn.nn import Network
+from portnn.training import Trainer
 
 __all__ = ["Fitted", "activate"]
 
@@ -43,18 +45,16 @@ def activate(name: str, outputs: Array) -> Array:
         return known[name](outputs)[0]
 
 
-class Fitted:
-    """What predicts; the base of an estimator."""
+class Fitted(Parameters):
+    """What predicts; a base of the estimators."""
 
-    activation: Any
-    batch_norm: bool
-    device: Any
     n_layers_: int
     out_activation_: str
     coefs_: list[Array]
     intercepts_: list[Array]
     #: Parameters and state of the best epoch, where early stopping keeps them.
     _best: Tree = None
+    _trainer: Trainer
 
     def _outputs(self, X: Any, method: str) -> Array:
         """What the network gives for samples, shape (n, outputs): in the library and on the device of X."""

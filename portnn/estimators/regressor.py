@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from sklearn import config_context
@@ -19,13 +18,21 @@ from portnn.errors import ConfigError, DataError
 from portnn.estimators.arrays import on_host
 from portnn.estimators.base import BaseMLP
 from portnn.estimators.fitted import activate
-from portnn.optim import FullBatch, Optimizer
-from portnn.training import Callback
+from portnn.estimators.parameters import with_parameters
+from portnn.estimators.solvers import check_stochastic
 
 __all__ = ["MLPRegressor"]
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):
+@with_parameters
+class _WithLoss:
+    """The first argument of `MLPRegressor`, before those of both estimators."""
+
+    loss: Annotated[str | losses.Loss, StrOptions({"squared_error", "poisson"}), losses.Loss] = "squared_error"
+
+
+@with_parameters
+class MLPRegressor(RegressorMixin, BaseMLP, _WithLoss):
     """A multilayer perceptron that predicts numbers, with the interface of scikit-learn's.
 
     Everything of `sklearn.neural_network.MLPRegressor` 1.9 is here; see `MLPClassifier` for what that means. One thing
@@ -60,85 +67,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """
 
     _numeric_targets = True
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"}), losses.Loss],
-    }
-
-    def __init__(
-        self,
-        loss: str | losses.Loss = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: bool = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        device: str | Backend | None = None,
-        dropout: Any = 0.0,
-        batch_norm: bool = False,
-        l1_ratio: float = 0.0,
-        optimizer: Optimizer | FullBatch | None = None,
-        validation_data: tuple[Any, ...] | None = None,
-        restore_best: bool = True,
-        callbacks: Sequence[Callback] = (),
-        augment: Callable[..., Any] | None = None,
-        progress: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            loss=loss,
-            device=device,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            l1_ratio=l1_ratio,
-            optimizer=optimizer,
-            validation_data=validation_data,
-            restore_best=restore_best,
-            callbacks=callbacks,
-            augment=augment,
-            progress=progress,
-        )
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
@@ -158,7 +86,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self._fit(X, y, sample_weight, incremental=False)
         return self
 
-    @available_if(lambda estimator: estimator._check_solver())
+    @available_if(check_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train for one epoch more, on these samples; arguments and result as of `fit`."""
@@ -174,6 +102,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         predicted = on_host(self.predict(X))
         with config_context(array_api_dispatch=False):
             return float(r2_score(on_host(y), predicted, sample_weight=on_host(sample_weight)))
+
+    def _learn_targets(self, y: Any, home: Backend, incremental: bool) -> None:
+        """Numbers are taken as they are."""
 
     def _encode(self, y: Any) -> Any:
         # Held-out samples, which no loss sees, included.

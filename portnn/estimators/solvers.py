@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portnn import optim
+from portnn.training.courses import needs_all
 
-__all__ = ["EpsilonHatAdam", "LearningRate", "ShuffledOrder", "make_optimizer"]
+__all__ = ["EpsilonHatAdam", "LearningRate", "ShuffledOrder", "check_stochastic", "make_optimizer", "solver_name"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ def make_optimizer(estimator: Any) -> optim.Optimizer | optim.FullBatch:
         return optim.SGD(lr)
     rule = optim.Nesterov if estimator.nesterovs_momentum else optim.Momentum
     return rule(lr, min(estimator.momentum, math.nextafter(1, 0)))  # 1 is allowed there, and not here
+
+
+def solver_name(estimator: Any) -> str:
+    """What an estimator trains by, by name: its solver, or the type of the user's optimizer."""
+    return estimator.solver if estimator.optimizer is None else type(estimator.optimizer).__name__
+
+
+def check_stochastic(estimator: Any) -> bool:
+    """True; AttributeError if an estimator trains by a full-batch method, which knows no ``partial_fit``."""
+    if needs_all(make_optimizer(estimator)):
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {solver_name(estimator)} is not stochastic."
+        )
+    return True
 
 
 class LearningRate:

@@ -7,7 +7,8 @@ from portnn.optim.adaptive import Adadelta, Adagrad, CentredRMSProp, RMSProp
 from portnn.optim.descent import SGD, Momentum, Nesterov
 from portnn.optim.full_batch import BFGS, LBFGS, ConjugateGradient, FullBatch
 from portnn.optim.optimizer import Optimizer, UpdateRule
-from portnn.optim.transforms import L1, L2, Chain, ClipByNorm, ClipByValue, GradientTransform, WeightDecay, chain
+from portnn.optim.penalties import L1, L2, WeightDecay
+from portnn.optim.transforms import Chain, ClipByNorm, ClipByValue, GradientTransform, chain
 
 __all__ = [
     "AMSGrad",

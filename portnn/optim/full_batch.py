@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from portnn.checks import hold_count, hold_number
 from portnn.errors import ConfigError
-from portnn.optim.transforms import L2
+from portnn.optim.penalties import L2
 
 __all__ = ["BFGS", "LBFGS", "ConjugateGradient", "FullBatch"]
 

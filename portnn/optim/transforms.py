@@ -1,24 +1,25 @@
 """Gradient transforms, and `chain`, which links them before an optimizer.
 
-``chain(ClipByNorm(1.0), L2(1e-4), Adam())`` clips, adds the penalty's gradient, and then steps. Penalties act on
-weights, the parameters called ``w``, and not on biases or the parameters of a normalisation.
+``chain(ClipByNorm(1.0), L2(1e-4), Adam())`` clips, adds the gradient of a penalty (see `portnn.optim.penalties`), and
+then steps.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from array_api_compat import array_namespace
 
 from portnn import tree
+from portnn._deprecated import moved
 from portnn._typing import Array, Tree
-from portnn.checks import check_type, hold_number
+from portnn.checks import hold_number
 from portnn.errors import ConfigError
-from portnn.optim.optimizer import Optimizer, check_shapes
+from portnn.optim.optimizer import Optimizer
 
-__all__ = ["L1", "L2", "Around", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "WeightDecay", "chain"]
+__all__ = ["Around", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "chain"]
 
 
 class GradientTransform(ABC):
@@ -70,51 +71,6 @@ class ClipByNorm(GradientTransform):
         return tree.map(lambda g: factor * g, grads)
 
 
-@dataclass(frozen=True)
-class L2(GradientTransform):
-    """Adds the gradient ``rate w`` of the penalty ``rate / 2 sum w^2`` to that of every weight; rate >= 0."""
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        hold_number(self, "rate", 0)
-
-    def transform(self, params: Tree, grads: Tree) -> Tree:
-        return _on_weights(lambda p, g: g + self.rate * p, params, grads)
-
-    def terms(self, params: Tree) -> list[Array]:
-        """The penalty itself: a 0-d array for each weight, to be added up."""
-        weights = [p for path, p in tree.flatten(params).items() if _is_weight(path)]
-        return [0.5 * self.rate * array_namespace(w).sum(w * w) for w in weights]
-
-
-@dataclass(frozen=True)
-class L1(GradientTransform):
-    """Adds the gradient ``rate sign(w)`` of the penalty ``rate sum |w|`` to that of every weight; rate >= 0."""
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        hold_number(self, "rate", 0)
-
-    def transform(self, params: Tree, grads: Tree) -> Tree:
-        return _on_weights(lambda p, g: g + self.rate * array_namespace(p).sign(p), params, grads)
-
-
-def _is_weight(path: str) -> bool:
-    return path.rpartition(".")[2] == "w"
-
-
-def _on_weights(function: Any, params: Tree, grads: Tree) -> Tree:
-    paths = iter(tree.flatten(params))
-
-    def change(p: Array, g: Array) -> Array:
-        check_shapes(p, g)
-        return function(p, g) if _is_weight(next(paths)) else g
-
-    return tree.map(change, params, grads)
-
-
 class Around(Optimizer):
     """An optimizer that changes what another one gets, and remembers nothing itself."""
 
@@ -155,31 +111,6 @@ class Chain(Around):
         return self.optimizer.update(params, grads, slots, hyper)
 
 
-@dataclass(frozen=True)
-class WeightDecay(Around):
-    """Decoupled weight decay of the weights alone: ``w <- w - lr rate w`` before another optimizer's step.
-
-    Parameters
-    ----------
-    rate : float
-        >= 0; in units of the optimizer's learning rate (Loshchilov and Hutter 2019).
-    optimizer : Optimizer
-    """
-
-    rate: float
-    optimizer: Optimizer
-
-    def __post_init__(self) -> None:
-        hold_number(self, "rate", 0)
-        check_type(self, "optimizer", Optimizer)
-
-    def update(
-        self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]
-    ) -> tuple[Tree, tuple[Tree, ...]]:
-        shrunk = _on_weights(lambda p, own: own - (hyper["lr"] * self.rate) * own, params, params)
-        return self.optimizer.update(shrunk, grads, slots, hyper)
-
-
 def chain(*links: GradientTransform | Optimizer) -> Optimizer:
     """Link gradient transforms before an optimizer, which comes last.
 
@@ -196,3 +127,9 @@ def chain(*links: GradientTransform | Optimizer) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"chain ends with an optimizer, not with {optimizer!r}")
     return Chain(tuple(link for link in transforms if isinstance(link, GradientTransform)), optimizer)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved(
+        __name__, dict.fromkeys(("L1", "L2", "WeightDecay"), "portnn.optim.penalties"), since="0.2", until="0.4"
+    )

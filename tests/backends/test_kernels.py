@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -14,12 +15,34 @@ from lanes import USABLE, open_lane
 from portnn import functional, get_backend, kernels, optim, tree
 from portnn.backend import backend_class_of
 from portnn.errors import KernelError
+from portnn.functional.normalization import batch_norm_with_moments
 from portnn.kernels import Kernel
 
 #: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
 CASES: dict[str, list[FunctionCase]] = {}
 for case in FUNCTIONS.values():
     CASES.setdefault(case.function.__name__, []).append(case)
+
+
+class FirstOfSeveral(FunctionCase):
+    """Of a function with several results, the one that has a gradient."""
+
+    call = property(lambda self: self._first(super().call))
+    call_portable = property(lambda self: self._first(super().call_portable))
+
+    @staticmethod
+    def _first(form):
+        def only(*args):
+            (y, *_), backward = form(*args)
+            return y, backward
+
+        return only
+
+
+# What else it gives is compared in `test_normalization_and_noise`.
+CASES["batch_norm_with_moments"] = [
+    FirstOfSeveral(batch_norm_with_moments, FUNCTIONS["batch_norm"].make, by_example=False)
+]
 RULES = {opt.rule.__name__: opt for opt in OPTIMIZERS.values() if isinstance(opt, optim.UpdateRule)}
 
 
@@ -176,6 +199,58 @@ def test_guard_wants_one_dtype(fake_twin):
     fake_twin("affine", Kernel(marked, dtypes=frozenset({np.dtype("float32")})))
     assert functional.affine(x, w, b)[0] == "twin"
     assert functional.affine(x, w, b.astype(np.float64))[0].dtype == np.float64
+
+
+def test_a_twin_that_cannot_take_its_arguments_leaves_them_to_the_portable_form(fake_twin):
+    asked = []
+
+    def only_long_ones(x):
+        asked.append(x.shape)
+        return ("twin", None) if len(x) > 2 else NotImplemented
+
+    fake_twin("tanh", Kernel(only_long_ones))
+    assert functional.tanh(np.ones(3))[0] == "twin"
+    y, backward = functional.tanh(np.ones(2, np.float32))
+    np.testing.assert_array_equal(y, np.tanh(np.ones(2, np.float32)))
+    # It is no twin's, which would have dy cast before it reads it.
+    assert backward(np.ones(2)).dtype == np.float64
+    assert asked == [(3,), (2,)]
+
+
+def test_rows_that_a_twin_cannot_take(fake_twin):
+    """Of a function without a backward."""
+    fake_twin("channel_moments", Kernel(lambda x: NotImplemented))
+    mean, variance = functional.channel_moments(np.asarray([[1.0], [3.0]]))
+    assert (mean.tolist(), variance.tolist()) == ([2.0], [1.0])
+
+
+@pytest.mark.parametrize("one", [False, True])
+def test_leaves_that_a_twin_cannot_take_go_one_by_one(fake_twin, one):
+    """Each to the twin again, which may take it alone, and else to the portable rule."""
+    asked = []
+
+    def alone(p, g, *, lr):
+        asked.append(p.shape)
+        return (p - 2.0 * lr * g,) if one else NotImplemented
+
+    def together(leaves, *, lr):
+        asked.append(len(leaves))
+        return NotImplemented
+
+    fake_twin("sgd", Kernel(alone, many=together))
+    leaves = [(np.zeros(n), np.ones(n)) for n in (1, 2)]
+    updated = kernels.update_leaves(optim.SGD().rule, leaves, {"lr": 0.5})
+    assert asked == [2, (1,), (2,)]
+    assert [p.tolist() for (p,) in updated] == ([[-1.0], [-1.0, -1.0]] if one else [[-0.5], [-0.5, -0.5]])
+
+
+def test_no_twin_falls_back_by_itself():
+    """What a twin calls of the portable forms would pass by the guard and the switch."""
+    import portnn_backends
+
+    folder = Path(portnn_backends.__file__).parent
+    calls = {path.name: path.read_text(encoding="utf-8").count(".portable(") for path in folder.rglob("*.py")}
+    assert [name for name, count in calls.items() if count] == []
 
 
 def test_portable_turns_twins_off(fake_twin):

@@ -20,10 +20,10 @@ def numbers(version):
 @pytest.mark.parametrize("alias", ALIASES, ids=lambda alias: alias.old)
 def test_what_moved_warns_and_is_what_it_was(alias):
     module, _, name = alias.old.rpartition(".")
-    home, _, _ = alias.new.rpartition(".")
+    home, _, new_name = alias.new.rpartition(".")
     with pytest.warns(DeprecationWarning, match=f"^{alias.old} is {alias.new} since portnn {alias.since}") as said:
         found = getattr(importlib.import_module(module), name)
-    assert found is vars(importlib.import_module(home))[name]
+    assert found is vars(importlib.import_module(home))[new_name]
     assert [warning.filename for warning in said] == [__file__]
 
 

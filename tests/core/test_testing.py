@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,17 @@ def test_our_layers(name):
     check_layer(case.layer, case.input_shape, devices=["cpu", "strict"])
 
 
+#: What those who have a twin on NumPy leave to the portable form.
+LEFT = ("conv2d-groups", "softmax_cross_entropy-one_hot", "softmax_cross_entropy-soft")
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_our_twins_on_numpy(name):
     case = FUNCTIONS[name]
     moving, fixed = case.arguments(5)
-    check_twin(case.function, *moving, *fixed, **case.options)
+    left = name in LEFT and case.function.__name__ in get_backend("cpu").kernels()
+    with pytest.raises(AssertionError, match="takes none of") if left else nullcontext():
+        check_twin(case.function, *moving, *fixed, **case.options)
 
 
 @pytest.mark.parametrize("device", ["numpy", "strict", "strict:no_x64", "torch", "jax"])
