@@ -154,10 +154,14 @@ def _match(pattern: _Pattern, shape: Shape, found: _Lengths) -> str | None:
 def checked_pullback(y: Array, backward: Backward, name: str, *, cast: bool = False) -> Backward:
     """A pullback that raises ShapeError unless ``dy`` has the shape of ``y``; ``name`` stands in the sentence.
 
+    Of several results, ``dy`` belongs to the first: the others get no gradient.
+
     With ``cast``, a ``dy`` of another dtype than that of ``y`` is cast.
     """
+    if isinstance(y, tuple):
+        y = y[0]
     if not hasattr(y, "shape"):
-        return backward  # several results: their own business
+        return backward  # no array: its own business
     shape, dtype = y.shape, y.dtype
 
     def pullback(dy: Array, *args: Any, **kwargs: Any) -> Any:

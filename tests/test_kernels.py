@@ -15,12 +15,34 @@ from lanes import USABLE, open_lane
 from portnn import functional, get_backend, kernels, optim, tree
 from portnn.backend import backend_class_of
 from portnn.errors import KernelError
+from portnn.functional.normalization import batch_norm_with_moments
 from portnn.kernels import Kernel
 
 #: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
 CASES: dict[str, list[FunctionCase]] = {}
 for case in FUNCTIONS.values():
     CASES.setdefault(case.function.__name__, []).append(case)
+
+
+class FirstOfSeveral(FunctionCase):
+    """Of a function with several results, the one that has a gradient."""
+
+    call = property(lambda self: self._first(super().call))
+    call_portable = property(lambda self: self._first(super().call_portable))
+
+    @staticmethod
+    def _first(form):
+        def only(*args):
+            (y, *_), backward = form(*args)
+            return y, backward
+
+        return only
+
+
+# What else it gives is compared in `test_normalization_and_noise`.
+CASES["batch_norm_with_moments"] = [
+    FirstOfSeveral(batch_norm_with_moments, FUNCTIONS["batch_norm"].make, by_example=False)
+]
 RULES = {opt.rule.__name__: opt for opt in OPTIMIZERS.values() if isinstance(opt, optim.UpdateRule)}
 
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import get, put
+from helpers import assert_close, get, put
 
-from portnn import Network, Trainer, functional, losses, nn, optim
+from portnn import Network, Trainer, functional, kernels, losses, nn, optim
 from portnn.errors import ConfigError, ShapeError
+from portnn.functional import normalization
+from portnn.functional.normalization import batch_norm_with_moments
 from portnn.random import Stream
 
 X = np.random.default_rng(0).normal(3.0, 2.0, size=(200, 4))
@@ -35,6 +37,31 @@ def test_batch_norm_equals_torch(shape):
     np.testing.assert_allclose(y, theirs.movedim(1, -1).detach().numpy(), rtol=1e-10, atol=1e-12)
     for ours, leaf in zip(backward(dy), leaves, strict=True):
         np.testing.assert_allclose(ours, leaf.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(200, 4), (10, 4, 5, 4)])
+def test_batch_norm_gives_the_moments_that_it_has_found(shape, backend):
+    rng = np.random.default_rng(2)
+    arrays = rng.normal(3.0, 2.0, size=shape), rng.normal(size=4), rng.normal(size=4), rng.normal(size=shape)
+    x, gamma, beta, dy = put(backend, arrays, "float32")
+    for form in (batch_norm_with_moments, batch_norm_with_moments.portable):
+        (y, *moments), backward = form(x, gamma, beta)
+        expected, expected_backward = functional.batch_norm.portable(x, gamma, beta)
+        assert_close(get(backend, (y, backward(dy))), get(backend, (expected, expected_backward(dy))), "float32")
+        assert_close(get(backend, tuple(moments)), get(backend, functional.channel_moments.portable(x)), "float32")
+    with pytest.raises(ShapeError, match="the backward of batch_norm_with_moments takes dy of the shape of its y"):
+        batch_norm_with_moments(x, gamma, beta)[1](dy[:1, ...])
+
+
+def test_a_batch_is_read_once_for_its_moments(monkeypatch):
+    """By the layer, the function that it calls, and the running statistics together."""
+    found, moments = [], normalization._centred
+    monkeypatch.setattr(normalization, "_centred", lambda x: found.append(x.shape) or moments(x))
+    layer = nn.BatchNorm()
+    params, state, _ = layer.init(Stream(0), (4,))
+    with kernels.portable():
+        layer.forward(params, state, X, train=True)
+    assert found == [(200, 4)]
 
 
 def test_layer_norm_equals_torch():

@@ -34,6 +34,11 @@ def _channel_moments(x: Any) -> Any:
 
 
 def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    made = _batch_norm_with_moments(x, gamma, beta, eps)
+    return made if made is NotImplemented else (made[0][0], made[1])
+
+
+def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
     if not x.size:
         return NotImplemented
     x, gamma, beta, real, shape = dense(x), dense(gamma), dense(beta), x.dtype, x.shape
@@ -53,10 +58,11 @@ def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
         kernel("normalization", "slopes", REAL=real)(*by_columns(n, m), everything)
         return dx, dgamma, dbeta
 
-    return y, backward
+    return (y, mean, variance), backward
 
 
 KERNELS = {
     "batch_norm": Kernel(_batch_norm, dtypes=FLOATS),
+    "batch_norm_with_moments": Kernel(_batch_norm_with_moments, dtypes=FLOATS),
     "channel_moments": Kernel(_channel_moments, dtypes=FLOATS),
 }

@@ -63,6 +63,11 @@ def _channel_moments(x: Any) -> Any:
 
 
 def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    made = _batch_norm_with_moments(x, gamma, beta, eps)
+    return made if made is NotImplemented else (made[0][0], made[1])
+
+
+def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
     compiled = loops("normalization")
     if not x.size or compiled is None:
         return NotImplemented
@@ -89,10 +94,11 @@ def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
         share(lambda some: compiled.slopes(given[some], values[some], *rest, out[some]), len(values), cost=x.size)
         return dx, dgamma.astype(x.dtype), dbeta.astype(x.dtype)
 
-    return y, backward
+    return (y, mean.astype(x.dtype), variance.astype(x.dtype)), backward
 
 
 KERNELS: dict[str, Kernel] = {}
 if HAS_NUMBA:
     KERNELS["batch_norm"] = Kernel(_batch_norm, dtypes=FLOATS)
+    KERNELS["batch_norm_with_moments"] = Kernel(_batch_norm_with_moments, dtypes=FLOATS)
     KERNELS["channel_moments"] = Kernel(_channel_moments, dtypes=FLOATS)

@@ -20,8 +20,8 @@ from portnn.estimators.fitting import Fitting
 from portnn.estimators.solvers import make_optimizer
 from portnn.estimators.warning import warn
 from portnn.nn import Network
-from portnn.optim import FullBatch
 from portnn.training import Trainer
+from portnn.training.courses import needs_all
 
 __all__ = ["BaseMLP"]
 
@@ -69,7 +69,7 @@ class BaseMLP(Fitting, BaseEstimator):
         self.t_ = 0
         self._no_improvement_count = 0
         self._best = None
-        stops = not isinstance(make_optimizer(self), FullBatch)
+        stops = not needs_all(make_optimizer(self))
         for name in ("validation_scores_", "best_validation_score_"):
             if hasattr(self, name):
                 delattr(self, name)

@@ -20,9 +20,9 @@ from portnn.estimators.monitoring import Convergence, Monitored, Validation
 from portnn.estimators.solvers import LearningRate, ShuffledOrder, make_optimizer, solver_name
 from portnn.estimators.targets import Targets
 from portnn.estimators.warning import warn
-from portnn.optim import FullBatch
 from portnn.regularizers import ElasticNet
 from portnn.training import History, ProgressBar, Trainer
+from portnn.training.courses import needs_all
 
 __all__ = ["Fitting"]
 
@@ -44,7 +44,7 @@ class Fitting(Monitored, Targets):
         backend, dtype = trainer.network.backend, trainer.network.dtype
         trainer.loss, trainer.optimizer = self._loss_and_outputs(targets.shape[1])[0], make_optimizer(self)
         trainer.augment, trainer.regularizer = self.augment, ElasticNet(self.alpha, self.l1_ratio)
-        stops = not isinstance(trainer.optimizer, FullBatch)
+        stops = not needs_all(trainer.optimizer)
         x = backend.asarray(X, dtype)
         if self.validation_data is not None:
             validation: Validation | None = self._given_validation(self.validation_data)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portnn import optim
+from portnn.training.courses import needs_all
 
 __all__ = ["EpsilonHatAdam", "LearningRate", "ShuffledOrder", "check_stochastic", "make_optimizer", "solver_name"]
 
@@ -49,7 +50,7 @@ def solver_name(estimator: Any) -> str:
 
 def check_stochastic(estimator: Any) -> bool:
     """True; AttributeError if an estimator trains by a full-batch method, which knows no ``partial_fit``."""
-    if isinstance(make_optimizer(estimator), optim.FullBatch):
+    if needs_all(make_optimizer(estimator)):
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {solver_name(estimator)} is not stochastic."
         )

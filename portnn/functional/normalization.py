@@ -11,7 +11,7 @@ from portnn._typing import Array, Backward
 from portnn.functional.sums import as_rows, mean_over, sum_leading, sum_over
 from portnn.kernels import array_function, differentiable
 
-__all__ = ["batch_norm", "batch_norm_inference", "channel_moments", "layer_norm"]
+__all__ = ["batch_norm", "batch_norm_inference", "batch_norm_with_moments", "channel_moments", "layer_norm"]
 
 
 @array_function(shapes="... k -> k")
@@ -43,8 +43,20 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
     backward : callable
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
+    (y, _, _), backward = batch_norm_with_moments.portable(x, gamma, beta, eps)
+    return y, backward
+
+
+@differentiable(shapes="... k, k, k -> ... k")
+def batch_norm_with_moments(
+    x: Array, gamma: Array, beta: Array, eps: float = 1e-5
+) -> tuple[tuple[Array, Array, Array], Backward]:
+    """As `batch_norm`, with the moments that it has found: ``(y, mean, variance), backward``.
+
+    They are those of `channel_moments`, for running averages, and get no gradient.
+    """
     xp = array_namespace(x)
-    centred, _, variance = _centred(as_rows(x))
+    centred, mean, variance = _centred(as_rows(x))
     inverse = 1.0 / xp.sqrt(variance + eps)
     x_hat, count = centred * inverse, max(centred.shape[0], 1)
 
@@ -54,7 +66,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
         dx = gamma * inverse * (slopes - dbeta / count - x_hat * (dgamma / count))
         return xp.reshape(dx, x.shape), dgamma, dbeta
 
-    return xp.reshape(gamma * x_hat + beta, x.shape), backward
+    return (xp.reshape(gamma * x_hat + beta, x.shape), mean, variance), backward
 
 
 @differentiable(shapes="... k, k, k, k, k -> ... k")

@@ -9,6 +9,7 @@ from portnn import functional
 from portnn._typing import Array, Backward, Shape, Tree
 from portnn.checks import hold_number
 from portnn.errors import ShapeError
+from portnn.functional.normalization import batch_norm_with_moments
 from portnn.nn.layer import Layer
 from portnn.random import Stream
 
@@ -81,10 +82,10 @@ class BatchNorm(Layer):
             raise ShapeError(
                 "BatchNorm cannot train on a batch of one value a channel: use larger batches, or LayerNorm"
             )
-        y, pullback = functional.batch_norm(x, params["gamma"], params["beta"], self.eps)
+        (y, mean, var), pullback = batch_norm_with_moments(x, params["gamma"], params["beta"], self.eps)
         if count == 0:  # nothing has no mean
             return y, state, _named(pullback)
-        batch = dict(zip(("mean", "var"), functional.channel_moments(x), strict=True))
+        batch = {"mean": mean, "var": var}
         for key, now in batch.items():
             if state[key].shape != now.shape:
                 raise ShapeError(f"BatchNorm's state {key} has shape {tuple(state[key].shape)}, not {tuple(now.shape)}")

@@ -22,7 +22,7 @@ from portnn.training.progress import Progress
 from portnn.training.recipe import Recipe
 from portnn.training.stepper import Stepper
 
-__all__ = ["Course", "MiniBatches", "WholeBatch", "course_of"]
+__all__ = ["Course", "MiniBatches", "WholeBatch", "course_of", "needs_all"]
 
 
 class Course(ABC):
@@ -216,6 +216,11 @@ class WholeBatch(Course):
         self.training.stop()  # so this is the last pause
         self.callbacks.pause()
         return done
+
+
+def needs_all(optimizer: Optimizer | FullBatch) -> bool:
+    """Whether an optimizer needs all examples at once."""
+    return isinstance(optimizer, FullBatch)
 
 
 def course_of(recipe: Recipe, stepper: Stepper, callbacks: CallbackList) -> Course:
