@@ -1,6 +1,6 @@
 # make train : train a classifier of handwritten digits on the CPU
 # make test  : run the test suite
-# make lint  : style and types
+# make lint  : style, types, and who imports whom
 # make docs  : the pages and the reference as a site, in build/docs; without network, but to install
 # make clean : remove what the others have made
 #
@@ -30,6 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/docs

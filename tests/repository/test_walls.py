@@ -2,8 +2,11 @@
 
 import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from places import ROOT
@@ -11,36 +14,76 @@ from places import ROOT
 LIBRARIES = {"numpy", "scipy", "cupy", "torch", "jax", "numba", "array_api_strict"}
 LIBRARIES |= {f"array_api_compat.{name}" for name in LIBRARIES}
 
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+CONTRACTS = {contract["name"]: contract for contract in CONFIG["contracts"]}
+
 #: Rooms that compute on the arrays they are given, and know no library.
-ARRAY_ROOMS = (
-    "functional",
-    "nn",
-    "losses.py",
-    "metrics.py",
-    "regularizers.py",
-    "optim",
-    "tree.py",
-    "kernels.py",
-    "shapes.py",
-    "checks.py",
-    "door.py",
-    "scale.py",
-    "gradcheck.py",
-    "numerical.py",
-)
+ARRAY_ROOMS = [name.split(".")[1] for name in CONTRACTS["Array code imports no array library"]["source_modules"]]
 
-#: Who must not import whom: (rooms, forbidden modules).
-FORBIDDEN = [
-    (ARRAY_ROOMS, LIBRARIES),
-    (("",), {"portnn_backends"}),
-    (("functional",), {"portnn.nn", "portnn.losses", "portnn.optim", "portnn.training", "portnn.data"}),
-    (("nn",), {"portnn.losses", "portnn.optim", "portnn.training", "portnn.data"}),
-    (("losses.py", "optim", "metrics.py", "regularizers.py"), {"portnn.nn", "portnn.training", "portnn.data"}),
-    (("data", "random.py", "backend.py", "tree.py", "storage.py"), {"portnn.nn", "portnn.training"}),
-]
+#: What breaks each contract: an import, and where.
+BREACHES = {
+    "The framework never imports its backends": ("portnn/backend.py", "import portnn_backends.strict"),
+    "Array code imports no array library": ("portnn/optim/adam.py", "import numpy.random"),
+    "Losses, metrics and optimizers know no layer": ("portnn/losses.py", "from portnn.nn.affine import Affine"),
+    "The house stands on its ground": ("portnn/nn/affine.py", "from portnn import training"),
+    "A room of training uses only those above it": ("portnn/training/run.py", "import portnn.training.trainer"),
+    "No circles anywhere": (
+        "portnn/functional/windows.py",
+        "if TYPE_CHECKING:\n    from portnn.functional import convolution",
+    ),
+    "A backend knows no other one": ("portnn_backends/on_jax/backend.py", "from portnn_backends import strict"),
+}
 
-#: From the ground up: each uses only files above it in this list, imports for type checking included.
-GROUND = ("errors", "_typing", "status", "registry", "host", "twins", "backend", "random", "shapes", "kernels")
+
+def kept(folder):
+    """Of every contract, whether the packages in a folder keep it."""
+    pytest.importorskip("importlinter", reason="the contracts are for import-linter, which is installed by make lint")
+    command = "from importlinter.cli import lint_imports_command as lint; lint()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache", "--no-logo"],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {name: re.search(rf"^{re.escape(name)} (KEPT|BROKEN)$", done.stdout, re.MULTILINE) for name in CONTRACTS}
+    assert all(found.values()), done.stdout + done.stderr
+    return {name: match[1] == "KEPT" for name, match in found.items()}, done.stdout
+
+
+def test_contracts_are_kept():
+    every, output = kept(ROOT)
+    assert all(every.values()), output
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of both packages; in the tree itself the backends lie in a folder of another name."""
+    folder = tmp_path_factory.mktemp("house")
+    for source, name in (("portnn", "portnn"), ("backends", "portnn_backends")):
+        shutil.copytree(ROOT / source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_contract_that_is_broken_is_seen(house, name):
+    path, line = BREACHES[name]
+    whole = (house / path).read_text(encoding="utf-8")
+    (house / path).write_text(f"{whole}\n{line}\n", encoding="utf-8")
+    every, output = kept(house)
+    (house / path).write_text(whole, encoding="utf-8")
+    assert not every[name], output
+
+
+def test_a_new_file_must_be_given_its_place(house):
+    (house / "portnn" / "unheard_of.py").touch()
+    every, output = kept(house)
+    (house / "portnn" / "unheard_of.py").unlink()
+    assert not every["The house stands on its ground"]
+    assert "- portnn.unheard_of\n" in output
+    assert all(kept(house)[0].values())
 
 
 def imports(path):
@@ -68,14 +111,14 @@ def files(room):
     return sorted(place.rglob("*.py")) if place.is_dir() else [place]
 
 
-@pytest.mark.parametrize(("rooms", "forbidden"), FORBIDDEN)
-def test_walls(rooms, forbidden):
+@pytest.mark.parametrize("room", ARRAY_ROOMS)
+def test_array_code_asks_for_no_namespace_by_name(room):
+    """Nor through array_api_compat, whose modules are all one to the contracts, which know other packages as wholes."""
     broken = [
         f"{path.relative_to(ROOT)} imports {name}"
-        for room in rooms
-        for path in files(room)
+        for path in files(room if (ROOT / "portnn" / room).is_dir() else f"{room}.py")
         for name in imports(path)
-        if any(name == module or name.startswith(f"{module}.") for module in forbidden)
+        if any(name == library or name.startswith(f"{library}.") for library in LIBRARIES)
     ]
     assert not broken
 
@@ -83,15 +126,6 @@ def test_walls(rooms, forbidden):
 def test_the_wall_test_sees_what_it_forbids(tmp_path):
     (tmp_path / "room.py").write_text("def f():\n    import numpy.random\nfrom portnn import nn\n", encoding="utf-8")
     assert set(imports(tmp_path / "room.py")) == {"numpy.random", "portnn", "portnn.nn"}
-
-
-@pytest.mark.parametrize("name", GROUND)
-def test_the_ground_has_no_circles(name):
-    tree = ast.parse((ROOT / "portnn" / f"{name}.py").read_text(encoding="utf-8"))
-    used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    below = {f"portnn.{other}" for other in GROUND[: GROUND.index(name)]}
-    assert {module for module in used if module and module.partition(".")[0] == "portnn"} <= below
 
 
 def test_backends_are_named_in_backends_only():
