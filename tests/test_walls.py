@@ -22,6 +22,9 @@ ARRAY_ROOMS = (
     "optim",
     "tree.py",
     "kernels.py",
+    "twins.py",
+    "registry.py",
+    "status.py",
     "shapes.py",
     "checks.py",
     "scale.py",
@@ -36,7 +39,7 @@ FORBIDDEN = [
     (("functional",), {"portnn.nn", "portnn.losses", "portnn.optim", "portnn.training", "portnn.data"}),
     (("nn",), {"portnn.losses", "portnn.optim", "portnn.training", "portnn.data"}),
     (("losses.py", "optim", "metrics.py", "regularizers.py"), {"portnn.nn", "portnn.training", "portnn.data"}),
-    (("data", "random.py", "backend.py", "tree.py", "storage.py"), {"portnn.nn", "portnn.training"}),
+    (("data", "random.py", "backend.py", "host.py", "tree.py", "storage.py"), {"portnn.nn", "portnn.training"}),
 ]
 
 #: From the ground up: each uses only files above it in this list, imports for type checking included.
