@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from portnn._typing import Array
@@ -119,6 +119,7 @@ def _register(
     stated = Shapes(shapes, function)
     check, names, count, has_backward = stated.check, stated.names, len(stated.names), kind == "differentiable"
     any_shape = stated.take_all
+    options = None if options is None else _named(options, name)
     portable = function if options is None else _with_options(function, options, names)
 
     @functools.wraps(portable)
@@ -152,6 +153,13 @@ def _register(
     dispatch.__doc__ = with_shapes(function.__doc__, stated)
     _registry[name] = dispatched
     return dispatched
+
+
+def _named(function: Any, name: str) -> Callable[..., Any]:
+    """The same function under the name that Python is to say in its errors, as of an unknown keyword."""
+    same = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
+    same.__kwdefaults__, same.__qualname__ = function.__kwdefaults__, name
+    return functools.update_wrapper(same, function, ("__module__", "__doc__", "__annotations__"))
 
 
 def _with_options(
