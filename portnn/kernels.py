@@ -16,8 +16,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast
+from types import FunctionType, MappingProxyType
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from portnn._typing import Array
 from portnn.backend import backend_class_of
@@ -48,12 +48,18 @@ class Dispatched(Protocol, Generic[P, R]):
     ----------
     portable : callable
         Its portable form, always reachable; it checks nothing.
+    resolved : callable
+        The same behind ``options``, with the parameters that its twins have; ``portable`` itself where there are none.
+    options : callable or None
+        See `differentiable`.
     kind : {"differentiable", "array_function", "update_rule"}
     shapes : Shapes
         What it states of its arrays.
     """
 
     portable: Callable[..., Any]
+    resolved: Callable[..., Any]
+    options: Callable[..., Mapping[str, Any]] | None
     kind: str
     shapes: Shapes
     __name__: str
@@ -68,12 +74,20 @@ _twins_on: ContextVar[bool] = ContextVar("portnn_twins_on", default=True)
 registry: Mapping[str, Dispatched[..., Any]] = MappingProxyType(_registry)
 
 
-def differentiable(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]:
+@overload
+def differentiable(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]: ...
+@overload
+def differentiable(
+    *, shapes: str, options: Callable[P, Mapping[str, Any]]
+) -> Callable[[Callable[..., R]], Dispatched[P, R]]: ...
+def differentiable(*, shapes: str, options: Callable[..., Mapping[str, Any]] | None = None) -> Any:
     """Register a portable function that returns ``(y, backward)``; its first arguments are arrays.
 
-    ``shapes`` states those of the arrays and of ``y``: see `portnn.shapes`.
+    ``shapes`` states those of the arrays and of ``y``: see `portnn.shapes`. ``options``, if there are some, is what
+    callers call: it has their parameters, and makes of them the keywords that the portable function and its twins have
+    in their place, such as windows of stride, padding and dilation. So these are resolved once, and in one place.
     """
-    return functools.partial(_register, shapes=shapes, kind="differentiable")
+    return functools.partial(_register, shapes=shapes, kind="differentiable", options=options)
 
 
 def array_function(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]:
@@ -89,48 +103,78 @@ def update_rule(function: Callable[P, R]) -> Dispatched[P, R]:
     """
     kinds = [p.kind for p in inspect.signature(function).parameters.values()]
     arrays = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return _register(function, ", ".join(["..."] * arrays) + " -> ...", "update_rule")
+    rule: Dispatched[P, R] = _register(function, ", ".join(["..."] * arrays) + " -> ...", "update_rule")
+    return rule
 
 
 def _register(
-    function: Callable[P, R], shapes: str, kind: Literal["differentiable", "array_function", "update_rule"]
-) -> Dispatched[P, R]:
+    function: Callable[..., Any],
+    shapes: str,
+    kind: Literal["differentiable", "array_function", "update_rule"],
+    options: Callable[..., Mapping[str, Any]] | None = None,
+) -> Any:
     name = function.__name__
     if name in _registry:
         raise KernelError(f"a portable function called {name!r} is registered already")
     stated = Shapes(shapes, function)
     check, names, count, has_backward = stated.check, stated.names, len(stated.names), kind == "differentiable"
     any_shape = stated.take_all
+    options = None if options is None else _named(options, name)
+    portable = function if options is None else _with_options(function, options, names)
 
-    @functools.wraps(function)
-    def dispatch(*args: P.args, **kwargs: P.kwargs) -> R:
+    @functools.wraps(portable)
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
         if len(args) < count:
-            args, kwargs = cast(Any, by_position(names, args, kwargs))
+            args, kwargs = by_position(names, args, kwargs)
             if len(args) < count:
-                return function(*args, **kwargs)  # Python says what is missing
-        arrays: Any = args if len(args) == count else args[:count]
+                return portable(*args, **kwargs)  # Python says what is missing
+        arrays = args if len(args) == count else args[:count]
         if not (any_shape and hasattr(arrays[0], "shape")):
             check(arrays)
+        if options is not None:
+            args, kwargs = arrays, dict(options(*args, **kwargs))
         array_type: Any = type(arrays[0])
-        kernel, made = _twin(name, array_type), cast(Any, NotImplemented)
+        kernel, made = _twin(name, array_type), NotImplemented
         if kernel is not None and _twins_on.get() and kernel.accepts(arrays):
             made = kernel.function(*args, **kwargs)
         by_twin = made is not NotImplemented
         if not by_twin:
             made = function(*args, **kwargs)
         if not has_backward:
-            return cast(R, made)
+            return made
         y, backward = made
         # A twin reads dy as what y is.
-        return cast(R, (y, checked_pullback(y, backward, name, cast=by_twin)))
+        return y, checked_pullback(y, backward, name, cast=by_twin)
 
-    dispatched = cast(Dispatched[P, R], dispatch)
-    dispatched.portable = function
+    dispatched = cast(Dispatched[..., Any], dispatch)
+    dispatched.portable, dispatched.resolved, dispatched.options = portable, function, options
     dispatched.kind = kind
     dispatched.shapes = stated
     dispatch.__doc__ = with_shapes(function.__doc__, stated)
     _registry[name] = dispatched
     return dispatched
+
+
+def _named(function: Any, name: str) -> Callable[..., Any]:
+    """The same function under the name that Python is to say in its errors, as of an unknown keyword."""
+    same = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
+    same.__kwdefaults__, same.__qualname__ = function.__kwdefaults__, name
+    return functools.update_wrapper(same, function, ("__module__", "__doc__", "__annotations__"))
+
+
+def _with_options(
+    function: Callable[..., R], options: Callable[..., Mapping[str, Any]], names: tuple[str, ...]
+) -> Callable[..., R]:
+    """The portable form as callers call it."""
+
+    @functools.wraps(function)
+    def portable(*args: Any, **kwargs: Any) -> R:
+        args, kwargs = by_position(names, args, kwargs)
+        return function(*args[: len(names)], **options(*args, **kwargs))
+
+    made = inspect.signature(function).return_annotation
+    portable.__signature__ = inspect.signature(options).replace(return_annotation=made)  # type: ignore[attr-defined]
+    return portable
 
 
 @functools.cache
@@ -165,12 +209,12 @@ def check_twin(name: str, kernel: Kernel) -> None:
         raise KernelError(f"there is no portable function {name!r} for this twin")
     expected, given = (
         [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
-        for f in (_registry[name].portable, kernel.function)
+        for f in (_registry[name].resolved, kernel.function)
     )
     if expected != given:
         raise KernelError(
             f"the twin of {name!r} takes {inspect.signature(kernel.function)}, "
-            f"the portable form {inspect.signature(_registry[name].portable)}"
+            f"the portable form {inspect.signature(_registry[name].resolved)}"
         )
 
 

@@ -132,7 +132,10 @@ def check_twin(function: Dispatched[..., Any], *args: Array, device: str | Backe
 
 
 def _takes(twin: Kernel, function: Dispatched[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-    return twin.accepts(args[: len(function.shapes.names)]) and twin.function(*args, **options) is not NotImplemented
+    arrays = args[: len(function.shapes.names)]
+    if function.options is not None:
+        args, options = arrays, dict(function.options(*args, **options))
+    return twin.accepts(arrays) and twin.function(*args, **options) is not NotImplemented
 
 
 def check_backend(device: str | Backend) -> None:

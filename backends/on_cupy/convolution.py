@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
 from portnn.functional.linear import matmul
-from portnn.functional.windows import Axis, Padding, Pair, axes
+from portnn.functional.windows import Axis
 from portnn.kernels import Kernel
 
 from .compile import FLOATS, dense, empty
@@ -71,21 +70,9 @@ def _kernel_gradient(x: Any, dy: Any, rows: Axis, columns: Axis, memory: int) ->
     return total.reshape(rows.kernel, columns.kernel, c, f)
 
 
-def _conv2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
+def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     if groups != 1 or not x.size:
         return NotImplemented
-    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
-    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     y = add_row(_correlate(x, w, rows, columns, memory), b)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
@@ -95,21 +82,9 @@ def _conv2d(
     return y.reshape(len(x), rows.count, columns.count, -1), backward
 
 
-def _conv_transpose2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
-    if groups != 1 or not x.size or x.shape[3] != w.shape[3]:
+def _conv_transpose2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
+    if groups != 1 or not x.size:
         return NotImplemented
-    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
-    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     y = _scatter(x, w, rows, columns, memory)
     add_row(y.reshape(-1, y.shape[3]), b)
 

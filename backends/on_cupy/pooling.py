@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.pooling import pool_axes
-from portnn.functional.windows import Padding, Pair
+from portnn.functional.windows import Axis
 from portnn.kernels import Kernel
 
 from .compile import FLOATS, dense, empty
@@ -19,8 +18,7 @@ from .windows import launch
 __all__ = ["KERNELS"]
 
 
-def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+def _max_pool2d(x: Any, *, rows: Axis, columns: Axis) -> Any:
     x = dense(x)
     y = empty((len(x), rows.count, columns.count, x.shape[3]), x.dtype)
     places = empty(y.shape, np.dtype(np.int32))
@@ -34,8 +32,7 @@ def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: 
     return y, backward
 
 
-def _average_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+def _average_pool2d(x: Any, *, rows: Axis, columns: Axis) -> Any:
     shape, real = x.shape, x.dtype
     y = empty((len(x), rows.count, columns.count, shape[3]), real)
     launch("pooling", "mean_values", (dense(x),), rows, columns, (y,))

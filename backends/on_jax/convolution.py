@@ -8,8 +8,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
-from portnn.functional.windows import Axis, Padding, Pair, axes
+from portnn.functional.windows import Axis
 from portnn.kernels import Kernel
 
 __all__ = ["KERNELS"]
@@ -38,35 +37,11 @@ def _with_bias(product: Callable[[Any, Any], Any], x: Any, w: Any, b: Any) -> An
     return y + b, backward
 
 
-def _conv2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
-    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
-    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     return _with_bias(lambda x, w: _correlate(x, w, rows, columns, groups), x, w, b)
 
 
-def _conv_transpose2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
-    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
-    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+def _conv_transpose2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     image = jax.ShapeDtypeStruct((x.shape[0], rows.size, columns.size, b.shape[0]), x.dtype)
 
     def scatter(x: Any, w: Any) -> Any:

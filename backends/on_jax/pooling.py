@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from portnn.functional.pooling import inside, pool_axes
-from portnn.functional.windows import Axis, Padding, Pair, extend, views
+from portnn.functional.pooling import inside
+from portnn.functional.windows import Axis, extend, views
 from portnn.kernels import Kernel
 
 __all__ = ["KERNELS"]
@@ -27,8 +27,7 @@ def _largest(x: Any, rows: Axis, columns: Axis) -> Any:
     return y, place
 
 
-def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+def _max_pool2d(x: Any, *, rows: Axis, columns: Axis) -> Any:
     if (rows.stride, columns.stride) == (rows.kernel, columns.kernel):
         return NotImplemented
     y, place = _largest(x, rows, columns)

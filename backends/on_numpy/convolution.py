@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.convolution import MEMORY, check_groups
-from portnn.functional.windows import Axis, Padding, Pair, axes, extend
+from portnn.functional.windows import Axis, extend
 from portnn.kernels import Kernel
 
 from .arrays import FLOATS
@@ -63,21 +62,9 @@ def _fold(windows: Any, dx: Any, rows: Axis, columns: Axis) -> None:
     dx += padded[:, rows.before : rows.before + h, columns.before : columns.before + w]
 
 
-def _conv2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
+def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     if groups != 1:
         return NotImplemented
-    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
-    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     x, n, f = np.ascontiguousarray(x), x.shape[0], w.shape[3]
     kernel, places = w.reshape(-1, f), rows.count * columns.count
     size = max(1, min(memory, _CACHE) // (places * kernel.shape[0] * x.itemsize))

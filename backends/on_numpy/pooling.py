@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from portnn.functional.pooling import pool_axes
-from portnn.functional.windows import Padding, Pair
+from portnn.functional.windows import Axis
 from portnn.kernels import Kernel
 
 from .arrays import FLOATS
@@ -18,8 +17,7 @@ from .workspace import empty, share
 __all__ = ["KERNELS"]
 
 
-def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+def _max_pool2d(x: Any, *, rows: Axis, columns: Axis) -> Any:
     compiled = loops("pooling")
     if compiled is None:
         return NotImplemented

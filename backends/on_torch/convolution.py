@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from portnn.functional.convolution import MEMORY, check_groups, transposed_axes
-from portnn.functional.windows import Padding, Pair, axes, extend
+from portnn.functional.windows import Axis, extend
 from portnn.kernels import Kernel
 
 from .images import channels_first, channels_last
@@ -23,19 +22,7 @@ def _hwio(w: Any) -> Any:
     return w.permute(2, 3, 1, 0)
 
 
-def _conv2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
-    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
-    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     if rows.kernel == columns.kernel == 1 and (rows.stride, columns.stride) != (1, 1):
         # On the CPU, torch 2.13 now and then gets the gradient of such a kernel wrong: in 59 of 3,000 runs, for
         # (2, 9, 12, 3) and stride 3. With the channels first it does not.
@@ -58,19 +45,7 @@ def _conv2d(
     return y, backward
 
 
-def _conv_transpose2d(
-    x: Any,
-    w: Any,
-    b: Any,
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    memory: int = MEMORY,
-) -> Any:
-    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
-    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+def _conv_transpose2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     # The whole image, of which padding cuts the edges off, and to which rows that no window reaches are added.
     cut = tuple((-axis.before, axis.unused - axis.after) for axis in (rows, columns))
     steps, dilations = (rows.stride, columns.stride), (rows.dilation, columns.dilation)

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from portnn.functional.pooling import pool_axes
-from portnn.functional.windows import Padding, Pair, extend
+from portnn.functional.windows import Axis, extend
 from portnn.kernels import Kernel
 
 from .images import channels_first, channels_last
@@ -15,8 +14,7 @@ from .images import channels_first, channels_last
 __all__ = ["KERNELS"]
 
 
-def _max_pool2d(x: Any, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> Any:
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+def _max_pool2d(x: Any, *, rows: Axis, columns: Axis) -> Any:
     known = all(axis.before == axis.after <= axis.kernel // 2 for axis in (rows, columns))
     ends = ((0, 0), (0, 0)) if known else (rows.ends, columns.ends)
     pads = (rows.before, columns.before) if known else (0, 0)

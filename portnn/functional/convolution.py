@@ -4,12 +4,16 @@ What is called convolution here, as everywhere in this field, is a correlation: 
 products are one another's derivatives: `_correlate` (images and kernel to images), its adjoint `_scatter`, and
 `_kernel_gradient`. They lay the windows of some images out as the rows of a matrix (im2col), as many images at a time
 as fit into ``memory`` bytes. Nothing of that is kept for the way back: it is laid out again.
+
+Callers give stride, padding and dilation; what stands here, and what twins replace, is given the windows that come of
+them, an `Axis` for the rows and one for the columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -26,8 +30,7 @@ __all__ = ["MEMORY", "check_groups", "conv2d", "conv_transpose2d", "transposed_a
 MEMORY = 2**26
 
 
-@differentiable(shapes="n h w c, kh kw g f, f -> n rows columns f")
-def conv2d(
+def _windows(
     x: Array,
     w: Array,
     b: Array,
@@ -37,6 +40,16 @@ def conv2d(
     dilation: Pair = 1,
     groups: int = 1,
     memory: int = MEMORY,
+) -> dict[str, Any]:
+    """What `conv2d` computes with, from what it is given."""
+    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
+    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    return {"rows": rows, "columns": columns, "groups": groups, "memory": memory}
+
+
+@differentiable(shapes="n h w c, kh kw g f, f -> n rows columns f", options=_windows)
+def conv2d(
+    x: Array, w: Array, b: Array, *, rows: Axis, columns: Axis, groups: int, memory: int
 ) -> tuple[Array, Backward]:
     """``y[n, i, j, f] = b[f] + sum_uvc x[n, i s + u d - p, j s + v d - p, c] w[u, v, c, f]``.
 
@@ -67,8 +80,6 @@ def conv2d(
     ShapeError
         If channels and groups do not fit, or a window is larger than the padded image.
     """
-    check_groups(x.shape[3], w.shape[2], w.shape[3], groups)
-    rows, columns = axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     y = _correlate(x, w, rows, columns, groups, memory) + b
 
     def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:
@@ -79,8 +90,7 @@ def conv2d(
     return y, backward
 
 
-@differentiable(shapes="n h w c, kh kw g c, f -> n rows columns f")
-def conv_transpose2d(
+def _transposed_windows(
     x: Array,
     w: Array,
     b: Array,
@@ -90,6 +100,20 @@ def conv_transpose2d(
     dilation: Pair = 1,
     groups: int = 1,
     memory: int = MEMORY,
+) -> dict[str, Any]:
+    """What `conv_transpose2d` computes with, from what it is given."""
+    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
+    if x.shape[3] != w.shape[3]:
+        raise ShapeError(
+            f"the images have {x.shape[3]} channels, the kernel of shape {tuple(w.shape)} takes {w.shape[3]}"
+        )
+    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
+    return {"rows": rows, "columns": columns, "groups": groups, "memory": memory}
+
+
+@differentiable(shapes="n h w c, kh kw g c, f -> n rows columns f", options=_transposed_windows)
+def conv_transpose2d(
+    x: Array, w: Array, b: Array, *, rows: Axis, columns: Axis, groups: int, memory: int
 ) -> tuple[Array, Backward]:
     """The adjoint of `conv2d`, plus ``b``: each value of ``x`` adds the kernel, times itself, to its window of ``y``.
 
@@ -115,12 +139,6 @@ def conv_transpose2d(
     ShapeError
         If channels and groups do not fit, or nothing would be left of the image.
     """
-    check_groups(b.shape[0], w.shape[2], w.shape[3], groups)
-    if x.shape[3] != w.shape[3]:
-        raise ShapeError(
-            f"the images have {x.shape[3]} channels, the kernel of shape {tuple(w.shape)} takes {w.shape[3]}"
-        )
-    rows, columns = transposed_axes(x.shape[1:3], (w.shape[0], w.shape[1]), stride, padding, dilation)
     y = _scatter(x, w, rows, columns, groups, memory) + b
 
     def backward(dy: Array, input_grad: bool = True) -> tuple[Array | None, Array, Array]:

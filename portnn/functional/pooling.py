@@ -17,8 +17,14 @@ from portnn.kernels import differentiable
 __all__ = ["average_pool2d", "global_average_pool", "inside", "max_pool2d", "pool_axes"]
 
 
-@differentiable(shapes="n h w c -> n rows columns c")
-def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> tuple[Array, Backward]:
+def _windows(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0) -> dict[str, Axis]:
+    """What pooling computes with, from what it is given."""
+    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
+    return {"rows": rows, "columns": columns}
+
+
+@differentiable(shapes="n h w c -> n rows columns c", options=_windows)
+def max_pool2d(x: Array, *, rows: Axis, columns: Axis) -> tuple[Array, Backward]:
     """The largest value of each window; of equal ones, the first in reading order gets the gradient, as in torch.
 
     NaN is larger than any number, and of several the last one gets the gradient, as in torch, too.
@@ -47,7 +53,6 @@ def max_pool2d(x: Array, *, size: Pair = 2, stride: Pair | None = None, padding:
     ConfigError
         If there is as much padding on a side as a window is long: it would hold nothing else.
     """
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     xp = array_namespace(x)
 
     def windows() -> list[Array]:
@@ -83,12 +88,9 @@ def inside(x: Array, rows: Axis, columns: Axis) -> list[Any]:
     return [view > 0 for view in views(extend(image, rows.ends, columns.ends), rows, columns)]
 
 
-@differentiable(shapes="n h w c -> n rows columns c")
-def average_pool2d(
-    x: Array, *, size: Pair = 2, stride: Pair | None = None, padding: Padding = 0
-) -> tuple[Array, Backward]:
+@differentiable(shapes="n h w c -> n rows columns c", options=_windows)
+def average_pool2d(x: Array, *, rows: Axis, columns: Axis) -> tuple[Array, Backward]:
     """The mean of each window; what padding adds counts as 0, as in torch. Arguments and results as `max_pool2d`."""
-    rows, columns = pool_axes(x.shape[1:3], size, stride, padding)
     share = 1.0 / (rows.kernel * columns.kernel)
     padded = extend(x, rows.ends, columns.ends)
     y = pairwise(views(padded, rows, columns)) * share

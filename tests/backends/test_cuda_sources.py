@@ -7,6 +7,8 @@ import pytest
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import updates as cupy_updates
 
+import portnn.optim  # noqa: F401  (the twins of its rules ask for their signatures)
+
 REALS = [np.dtype("float32"), np.dtype("float64")]
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,9 @@ from lanes import USABLE, open_lane
 from portnn import functional, get_backend, kernels, optim, tree
 from portnn.backend import backend_class_of
 from portnn.errors import KernelError
+from portnn.functional import convolution
 from portnn.functional.normalization import batch_norm_with_moments
+from portnn.functional.windows import Axis, axes
 from portnn.kernels import Kernel
 
 #: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
@@ -215,6 +218,42 @@ def test_a_twin_that_cannot_take_its_arguments_leaves_them_to_the_portable_form(
     # It is no twin's, which would have dy cast before it reads it.
     assert backward(np.ones(2)).dtype == np.float64
     assert asked == [(3,), (2,)]
+
+
+IMAGES = np.ones((2, 5, 4, 3)), np.ones((3, 3, 3, 2)), np.ones(2)
+
+
+def test_a_twin_is_given_what_was_made_of_the_options(fake_twin):
+    """Windows, in the place of stride, padding and dilation."""
+    given = []
+
+    def twin(x, w, b, *, rows, columns, groups, memory):
+        given.append((rows, columns, groups))
+        return NotImplemented
+
+    fake_twin("conv2d", Kernel(twin))
+    y, _ = functional.conv2d(*IMAGES, stride=2, padding="same")
+    np.testing.assert_array_equal(y, functional.conv2d.portable(*IMAGES, stride=2, padding="same")[0])
+    assert given == [(Axis(5, 3, 2, 1, 1, 1), Axis(4, 3, 2, 1, 0, 1), 1)]
+
+
+@pytest.mark.parametrize("form", [functional.conv2d, functional.conv2d.portable], ids=["twin", "portable"])
+def test_options_are_resolved_once(form, monkeypatch):
+    resolved = []
+    monkeypatch.setattr(convolution, "axes", lambda *given: resolved.append(given) or axes(*given))
+    y, backward = form(*IMAGES[:2], b=IMAGES[2], dilation=1)
+    backward(y)
+    assert resolved == [((5, 4), (3, 3), 1, 0, 1)]
+    for wrong in ({"rows": Axis(5, 3, 1, 1, 0, 0)}, {"strides": 2}):
+        with pytest.raises(TypeError, match=r"^conv2d\(\) got an unexpected keyword argument"):
+            form(*IMAGES, **wrong)
+
+
+def test_callers_see_the_options():
+    names = ["x", "w", "b", "stride", "padding", "dilation", "groups", "memory"]
+    assert [*inspect.signature(functional.conv2d).parameters] == names
+    assert [*inspect.signature(functional.conv2d.resolved).parameters] == ["x", "w", "b", "rows", "columns", *names[6:]]
+    assert functional.affine.resolved is functional.affine.portable
 
 
 def test_rows_that_a_twin_cannot_take(fake_twin):
