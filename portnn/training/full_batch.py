@@ -16,7 +16,7 @@ from portnn.errors import ConfigError, DivergenceError
 from portnn.optim import FullBatch
 from portnn.optim.optimizer import zeros_like
 from portnn.training.batch import Examples
-from portnn.training.interrupts import Stoppable
+from portnn.training.interrupts import Stoppable, Stopped
 from portnn.training.recipe import Recipe
 from portnn.training.stepper import Stepper
 from portnn.training.steps import adding_step
@@ -33,10 +33,6 @@ _MATRIX_LIMIT = 2**32
 
 #: SciPy's status of a run that a callback ended.
 _STOPPED = 99
-
-
-class _Stopped(Exception):
-    """Ends SciPy's run from within an evaluation."""
 
 
 class Minimum(NamedTuple):
@@ -166,7 +162,7 @@ def minimize(
     def between() -> None:
         interruptible()
         if training.stopping:
-            raise _Stopped
+            raise Stopped
 
     objective = _Objective(method, recipe, stepper, data, size, between)
     clock = time.perf_counter()
@@ -194,7 +190,7 @@ def minimize(
             callback=iteration,
             options=method.options() | {"maxiter": iterations},
         )
-    except _Stopped:
+    except Stopped:  # from within an evaluation, or a wait for validation data
         return Minimum("stopped", _STOPPED, objective.loss)
     if training.stopping:
         return Minimum("stopped", _STOPPED, objective.loss)

@@ -475,6 +475,20 @@ def test_a_run_ends_while_its_validation_data_do_not_come(tmp_path):
     assert (trainer.epoch, len(history)) == (0, 0)
 
 
+def test_a_full_batch_run_ends_while_its_validation_data_do_not_come(tmp_path):
+    StuckMap.waits, StuckMap.come_back = threading.Event(), threading.Event()
+    x = on_disk(tmp_path, "x", X_NEW).view(StuckMap)
+    trainer = make(optimizer=optim.LBFGS(), callbacks=[], augment=None)
+    thread = when_waiting(StuckMap, trainer.stop)
+    history = trainer.fit(X, Y, epochs=2, validation_data=(x, Y_NEW))
+    assert not StuckMap.come_back.is_set()
+    StuckMap.come_back.set()
+    thread.join()
+    assert history.stopped
+    assert history.message == "stopped"
+    assert (trainer.epoch, len(history)) == (0, 0)
+
+
 def test_a_run_ends_while_its_memory_map_does_not_come(tmp_path):
     StuckMap.waits, StuckMap.come_back = threading.Event(), threading.Event()
     x = on_disk(tmp_path, "x", X).view(StuckMap)
