@@ -164,15 +164,16 @@ class MiniBatches(Course):
 
     def epochs(self, feed: Feed, last: int, interruptible: Callable[[], None]) -> bool:
         self.stepper.prepare(self.recipe)
+        usual_weight = feed.usual_weight
         while self.run.epoch < last:
             if self.training.stopping:
                 self.callbacks.pause()  # again: the signal may have come after the last one
                 break
-            record = train_epoch(self.recipe, self.stepper, feed, self.callbacks, interruptible)
+            record = train_epoch(self.recipe, self.stepper, feed, usual_weight, self.callbacks, interruptible)
             if record is None:
                 break
-            if self.learning_rate is not None:
-                record["lr"] = self.learning_rate
+            if (rate := self.learning_rate) is not None:
+                record["lr"] = rate
             try:
                 self.end_epoch(record)
             except Stopped:

@@ -26,7 +26,12 @@ _LOOK_EVERY = 0.1
 
 
 def train_epoch(
-    recipe: Recipe, stepper: Stepper, feed: Feed, callbacks: CallbackList, interruptible: Callable[[], None]
+    recipe: Recipe,
+    stepper: Stepper,
+    feed: Feed,
+    usual_weight: float,
+    callbacks: CallbackList,
+    interruptible: Callable[[], None],
 ) -> dict[str, float] | None:
     """Do what is left of a run's epoch: its record, or None if it was stopped before its end.
 
@@ -36,13 +41,14 @@ def train_epoch(
     stepper : Stepper
         The ``progress`` of its run says which batches are done already.
     feed : Feed
+    usual_weight : float
+        That of the feed, which is asked once a call: it looks at all weights.
     callbacks : CallbackList
     interruptible : callable
         Called after every step, and while the next batch does not come; may raise KeyboardInterrupt.
     """
     run, pending, training = stepper.run, stepper.pending, callbacks.training
-    progress, usual_weight = run.progress, feed.usual_weight
-    last_look = time.perf_counter()
+    progress, last_look = run.progress, time.perf_counter()
     stepper.began = last_look - progress.seconds
 
     def look() -> None:
