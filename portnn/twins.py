@@ -20,8 +20,8 @@ class Kernel:
     ----------
     function : callable
         Has the parameters of the portable function, behind its ``options`` if it has some (`differentiable`): the same
-        names, kinds and defaults. Returns ``NotImplemented``
-        where it cannot take its arguments, before it has written into any of them.
+        names, kinds and defaults. Returns ``NotImplemented`` where it cannot take its arguments, before it has written
+        into any of them.
     dtypes : frozenset of dtype
         Dtypes, as the library has them; every array argument must have the same one of them. Empty accepts all.
     ndims : tuple of int

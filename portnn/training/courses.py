@@ -210,8 +210,9 @@ class WholeBatch(Course):
     def epochs(self, feed: Feed, last: int, interruptible: Callable[[], None]) -> bool:
         assert isinstance(feed, Resident)
         history, left = self.run.history, last - self.run.epoch
-        how = (self.training, interruptible, self.end_epoch)
-        found = full_batch.minimize(self._method, self.recipe, self.stepper, feed.data, left, feed.size, *how)
+        found = full_batch.minimize(
+            self._method, self.recipe, self.stepper, feed, left, self.training, interruptible, self.end_epoch
+        )
         history.message, history.status, history.minimum = found.message, found.status, found.value
         done = not self.training.stopping  # it may be before its last iteration
         self.training.stop()  # so this is the last pause

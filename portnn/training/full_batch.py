@@ -16,6 +16,7 @@ from portnn.errors import ConfigError, DivergenceError
 from portnn.optim import FullBatch
 from portnn.optim.optimizer import zeros_like
 from portnn.training.batch import Examples
+from portnn.training.feeds import Resident
 from portnn.training.interrupts import Stoppable, Stopped
 from portnn.training.recipe import Recipe
 from portnn.training.stepper import Stepper
@@ -121,9 +122,8 @@ def minimize(
     method: FullBatch,
     recipe: Recipe,
     stepper: Stepper,
-    data: Examples,
+    feed: Resident,
     iterations: int,
-    size: int,
     training: Stoppable,
     interruptible: Callable[[], None],
     end_epoch: Callable[[dict[str, float]], None],
@@ -137,10 +137,9 @@ def minimize(
         Its network has the parameters of the latest complete iteration at any time.
     stepper : Stepper
         Takes what an iteration has found.
-    data : Examples
+    feed : Resident
+        Its ``size`` says how many examples go through the network at once.
     iterations : int
-    size : int
-        How many examples go through the network at once.
     training : Stoppable
         Whether it is to stop is asked after every evaluation.
     interruptible : callable
@@ -164,14 +163,14 @@ def minimize(
         if training.stopping:
             raise Stopped
 
-    objective = _Objective(method, recipe, stepper, data, size, between)
+    objective = _Objective(method, recipe, stepper, feed.data, feed.size, between)
     clock = time.perf_counter()
 
     def iteration(xk: Vector) -> None:
         nonlocal clock
         stepper.take(objective.params(xk), objective.state)
         seconds = time.perf_counter() - clock
-        rate = objective.evaluations * data.x.shape[0] / seconds
+        rate = objective.evaluations * feed.examples / seconds
         record = {"epoch": run.epoch + 1, "loss": objective.loss, "seconds": seconds, "samples_per_second": rate}
         try:
             end_epoch(record | {"evaluations": objective.evaluations})
