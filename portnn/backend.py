@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 from portnn._typing import Array, DType, Namespace, Shape
 from portnn.errors import BackendError, DataError
 from portnn.host import as_host, numpy
+from portnn.loop import Loop
 from portnn.registry import Registered, available_backends, class_of, opened
 from portnn.status import Memory, Status, first_line, library_status
 from portnn.twins import Kernel
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend",
-    "Loop",
     "Memory",
     "RandomStream",
     "Status",
@@ -64,47 +64,6 @@ class RandomStream(Protocol):
 
     def generator(self) -> Generator:
         """A new generator of NumPy at the beginning of the stream."""
-
-
-class Loop:
-    """Does steps of a training in a row: the portable form, in which Python stands between two of them.
-
-    Parameters
-    ----------
-    step : callable
-        ``step(params, state, slots, batch, hyper) -> params, state, slots, loss``; see `Backend.compile`.
-    """
-
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self.step = step
-
-    def run(
-        self, carry: tuple[Any, ...], data: Any, rows: Sequence[Array], hyper: Sequence[Mapping[str, Any]]
-    ) -> tuple[tuple[Any, ...], Sequence[Array]]:
-        """Do ``len(rows)`` steps.
-
-        Parameters
-        ----------
-        carry : (params, state, slots)
-            Given up by the caller.
-        data : portnn.training.batch.Examples
-            On the device; ``data.batch(index)`` is what the step takes.
-        rows : sequence of integer arrays
-            The numbers of the examples in the batch of each step.
-        hyper : sequence of mapping
-            The numbers of each step.
-
-        Returns
-        -------
-        carry : (params, state, slots)
-        losses : sequence of 0-d arrays
-            One for each step; on the device.
-        """
-        losses = []
-        for index, numbers in zip(rows, hyper, strict=True):
-            *carry, loss = self.step(*carry, data.batch(index), numbers)
-            losses.append(loss)
-        return tuple(carry), losses
 
 
 class Backend(Registered, ABC):
@@ -274,9 +233,9 @@ class Backend(Registered, ABC):
         """
         return step
 
-    def loop(self, step: Callable[..., Any]) -> Loop:
-        """What does many such steps in a row."""
-        return Loop(self.compile(step))
+    def loop(self, *steps: Callable[..., Any]) -> Loop:
+        """What does many such steps in a row; of several steps, one after the other as they are told."""
+        return Loop(self, steps)
 
     def describe(self) -> str:
         """The device in words, for tables and reports."""

@@ -123,7 +123,7 @@ class Check:
             trainer.fit(x, y, epochs=5, batch_size=32)
             curves.append(np.asarray(watch.losses[:30]))
             if compiled:
-                step = trainer.stepper.loops[0].step
+                step = trainer.stepper.loop.steps[0]
                 note, graphs = getattr(step, "reason", None), getattr(step, "graphs", None)
         apart = float(np.max(np.abs(curves[0] - curves[1])))
         line = f"{len(curves[0])} steps, " + ("equal bits" if apart == 0.0 else f"losses differ by up to {apart:.1e}")

@@ -11,6 +11,7 @@ import numpy as np
 from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.loop import Loop
 from portnn.reading import widened
 
 from ..forks import refuse_in_fork
@@ -130,6 +131,11 @@ class JaxBackend(Backend):
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         compiled: Callable[..., Any] = self._jax.jit(step, donate_argnums=(0, 1, 2))
         return compiled
+
+    def loop(self, *steps: Callable[..., Any]) -> Loop:
+        from .loop import JaxLoop
+
+        return JaxLoop(self, steps)
 
     def describe(self) -> str:
         kind = self._device.device_kind

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from portnn import Network, Trainer, kernels
 from portnn.training.batch import Examples, Piece
+from portnn.training.chunks import in_chunks
 from portnn.training.recipe import Recipe
 
 
@@ -36,13 +37,15 @@ class Ours:
     def train(self, batches: NDArray[Any]) -> list[float]:
         backend = self.net.backend
         with backend.context(), kernels.portable() if self.portable else nullcontext():
-            self.stepper.advance([Piece(self.data, backend.asarray(index), len(index)) for index in batches])
+            pieces = iter([Piece(self.data, index) for index in batches])
+            for chunk in in_chunks(pieces, lambda: self.stepper.loop.most(batches.shape[1])):
+                self.stepper.advance(chunk)
             return self.stepper.take_losses()
 
     @property
     def note(self) -> str | None:
         """Why the step is not compiled, where the backend meant to."""
-        return next((reason for loop in self.stepper.loops if (reason := getattr(loop.step, "reason", None))), None)
+        return next((reason for step in self.stepper.loop.steps if (reason := getattr(step, "reason", None))), None)
 
     def predict(self, images: NDArray[Any]) -> NDArray[Any]:
         predicted: NDArray[Any] = self.net.predict(images).argmax(axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from portnn._typing import Array
 
@@ -31,8 +31,12 @@ class Batch(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A batch of an epoch: of which examples, their numbers on the device, and how many these are."""
+    """A batch of an epoch: of which examples, and their numbers, shape (b,), on the host."""
 
     examples: Examples
-    index: Array
-    size: int
+    index: Any
+
+    @property
+    def size(self) -> int:
+        """How many examples it has."""
+        return len(self.index)

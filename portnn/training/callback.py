@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -83,8 +84,16 @@ class Callback:
         """After the last step of a call of ``fit``, also when an error ends it."""
 
     def due(self, trainer: Training) -> bool:
-        """Whether `on_losses` and `on_pause` are to be called right after the current step; asked at every step."""
+        """Whether `on_losses` and `on_pause` are to be called right after the current step; see `steps_until_due`."""
         return False
+
+    def steps_until_due(self, trainer: Training) -> int | None:
+        """After how many steps `due` is asked again at the latest, > 0; None: never.
+
+        Several steps may be done at once, and callbacks are called after all of them. So whoever overrides `due` is
+        asked at every step, unless it says here how long that is not needed.
+        """
+        return None if type(self).due is Callback.due else 1
 
     def on_pause(self, trainer: Training) -> None:
         """Between two steps, after all callbacks have had their `on_losses` or `on_epoch_end`: the time to save."""
@@ -123,6 +132,11 @@ class CallbackList:
     def due(self) -> bool:
         """Whether one is due after the current step."""
         return any(callback.due(self.training) for callback in self._callbacks)
+
+    def steps_until_due(self) -> int:
+        """How many steps may be done before one has to be asked whether it is due."""
+        steps = [callback.steps_until_due(self.training) for callback in self._callbacks]
+        return min([n for n in steps if n is not None], default=sys.maxsize)
 
     def losses(self, losses: Sequence[float]) -> None:
         for callback in self._callbacks:

@@ -96,6 +96,9 @@ class Checkpoint(Callback):
     def due(self, trainer: Training) -> bool:
         return self.steps is not None and trainer.step % self.steps == 0
 
+    def steps_until_due(self, trainer: Training) -> int | None:
+        return None if self.steps is None else self.steps - trainer.step % self.steps
+
     def on_pause(self, trainer: Training) -> None:
         between_epochs = trainer.progress.batches == 0
         at_end = trainer.stopping or (between_epochs and trainer.epoch == self._last_epoch)

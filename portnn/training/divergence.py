@@ -53,7 +53,7 @@ def advice(recipe: Recipe, run: Run) -> str:
 def _where(recipe: Recipe, run: Run, step: int, piece: Piece) -> str:
     """The first layer that makes something non-finite of the batch, with the parameters as they are now."""
     net = recipe.network
-    rows = gather(piece.examples.batch(piece.index), net.backend.dtype(net.dtype)).x
+    rows = gather(piece.examples.batch(net.backend.asarray(piece.index)), net.backend.dtype(net.dtype)).x
     x, noise = augmented(recipe.augment, rows, recipe.rng, step), recipe.rng.child("noise").at(step)
     for path, layer, _, params, y in walk(net.layer, net.params, net.state, x, train=True, rng=noise):
         if not _finite(y):

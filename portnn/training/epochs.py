@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from portnn.errors import DivergenceError
 from portnn.training.callback import CallbackList
+from portnn.training.chunks import Pace, in_chunks
 from portnn.training.divergence import advice, refuse_bad_parameters, refuse_loss
 from portnn.training.feeds import Feed
 from portnn.training.interrupts import Stopped
@@ -45,7 +46,7 @@ def train_epoch(
         That of the feed, which is asked once a call: it looks at all weights.
     callbacks : CallbackList
     interruptible : callable
-        Called after every step, and while the next batch does not come; may raise KeyboardInterrupt.
+        Called after every chunk of steps, and while the next batch does not come; may raise KeyboardInterrupt.
     """
     run, pending, training = stepper.run, stepper.pending, callbacks.training
     progress, last_look = run.progress, time.perf_counter()
@@ -89,10 +90,11 @@ def train_epoch(
     pending.clear()
     feed.while_waiting = while_waiting
     order = functools.partial(epoch_order, recipe, run.epoch)
+    pace = Pace(stepper.loop.most(feed.size) if feed.shared and feed.size is not None else 1)
     try:
         with closing(feed.epoch(order, progress.batches)) as pieces:
-            for piece in pieces:
-                stepper.advance((piece,), usual_weight)
+            for chunk in in_chunks(pieces, lambda: min(pace.steps, callbacks.steps_until_due())):
+                pace.advance(stepper, chunk, usual_weight)
                 late = is_late() or len(pending) >= feed.backlog
                 if between_steps(late or callbacks.due()):
                     return None
@@ -116,7 +118,8 @@ def settled(recipe: Recipe, stepper: Stepper) -> Progress:
 def _count(recipe: Recipe, stepper: Stepper, progress: Progress) -> list[float]:
     """Count the pending steps, if there are any; their losses, for which the device is waited for."""
     run, losses = stepper.run, stepper.pending_losses()
-    for i, (loss, (_, piece)) in enumerate(zip(losses, stepper.pending, strict=True)):
+    pieces = [piece for _, some in stepper.pending for piece in some]
+    for i, (loss, piece) in enumerate(zip(losses, pieces, strict=True)):
         progress.batches += 1
         progress.examples += piece.size
         if math.isfinite(loss):

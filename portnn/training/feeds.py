@@ -43,6 +43,8 @@ class Feed(ABC):
         Of a batch; only the last one may be smaller. None where the source decides.
     backlog : int
         Of how many batches somebody may hold the arrays.
+    shared : bool
+        Whether all batches are of the same examples, and here at once.
     while_waiting : callable
         Called without arguments some 50 times a second while a batch is waited for; may raise to give the epoch up.
     """
@@ -50,6 +52,7 @@ class Feed(ABC):
     examples: int | None
     size: int | None
     backlog: int
+    shared = False
     while_waiting: Callable[[], object] = staticmethod(lambda: None)
 
     @property
@@ -84,6 +87,7 @@ class Resident(Feed):
     """
 
     backlog = 2**63
+    shared = True
 
     def __init__(self, data: Examples, size: int, backend: Backend) -> None:
         self.data, self._backend = data, backend
@@ -96,7 +100,7 @@ class Resident(Feed):
 
     def epoch(self, order: Order | None = None, skip: int = 0) -> Generator[Piece]:
         for index in _indices(self.data.x.shape[0], self.size, order, skip, self.steps):
-            yield Piece(self.data, self._backend.asarray(index), len(index))
+            yield Piece(self.data, index)
 
 
 class _Fetched(Feed):
@@ -129,8 +133,7 @@ class _Fetched(Feed):
 
     def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
         data = self._door(x, y, weight)
-        size = data.x.shape[0]
-        return Piece(data, self._backend.asarray(np.arange(size)), size)
+        return Piece(data, np.arange(data.x.shape[0]))
 
 
 class Mapped(_Fetched):
@@ -180,9 +183,9 @@ class Iterated(_Fetched):
             raise ConfigError(f"batches must be an iterable of (x, y) or (x, y, sample_weight), not {source!r}")
 
     def _enter(self, x: Any, y: Any, weight: Any) -> Piece:
-        (x, y, weight), index, size = super()._enter(x, y, weight)
+        (x, y, weight), index = super()._enter(x, y, weight)
         copy = self._backend.copy
-        return Piece(Examples(copy(x), copy(y), None if weight is None else copy(weight)), index, size)
+        return Piece(Examples(copy(x), copy(y), None if weight is None else copy(weight)), index)
 
     def _host_batches(self, order: Order | None, skip: int) -> Iterator[tuple[Any, Any, Any]]:
         count = 0

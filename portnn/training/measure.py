@@ -29,9 +29,9 @@ def measure(recipe: Recipe, feed: Feed) -> dict[str, float]:
     sums: dict[str, list[tuple[Array, ...]]] = {name: [] for name in adding}
     whole = {name: metric for name, metric in recipe.metrics.items() if name not in adding}
     with closing(feed.epoch()) as pieces, net.trees.reading() as trees:
-        for examples, index, size in pieces:
-            with memory_named(backend, size):
-                x, target, weight = gather(examples.batch(index), dtype)
+        for piece in pieces:
+            with memory_named(backend, piece.size):
+                x, target, weight = gather(piece.examples.batch(backend.asarray(piece.index)), dtype)
                 prediction = net.layer.apply(*trees, x)
             totals.append(loss.totals(prediction, target, weight))
             for name, adder in adding.items():

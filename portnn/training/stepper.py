@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from portnn import tree
-from portnn._typing import Array, Tree
-from portnn.backend import Loop
+from portnn._typing import Tree
 from portnn.door import memory_named
+from portnn.loop import Loop
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.training.batch import Piece
@@ -31,20 +31,22 @@ class Stepper:
 
     Attributes
     ----------
-    pending : list of (array, Piece)
-        Losses of steps that nobody has looked at yet, 0-d on the device, with their batches.
+    pending : list of (losses, pieces)
+        What nobody has looked at yet: losses on the device, as `Loop.run` gave them, and the batches of the steps.
     began : float
         When the clock of the epoch under way would have begun without breaks.
-    loops : list of Loop
-        What `prepare` has compiled: one for each of the steps that take turns.
+    loop : Loop
+        What `prepare` has made of the steps.
     """
 
     def __init__(self, network: Network, run: Run) -> None:
         self.network, self.run = network, run
-        self.pending: list[tuple[Array, Piece]] = []
+        self.pending: list[tuple[Any, Sequence[Piece]]] = []
         self.began = 0.0
-        self.loops: list[Loop] = []
+        self.loop: Loop = network.backend.loop()
         self._rules: tuple[Optimizer, ...] = ()
+        #: Which step of the loop each of the rules is.
+        self._turns: list[int] = []
         self._compiled_for: Any = None
         self._slots: tuple[Tree, ...] = ()
         #: The kind of optimizer that the slots are of.
@@ -62,12 +64,14 @@ class Stepper:
         elif self._slots_given:
             self._slots = tree.map(net.backend.copy, self._slots)
         self._slots_given = False
-        parts = (net.layer, recipe.loss, optimizer, recipe.augment, recipe.regularizer, recipe.on_nonfinite)
+        parts = (net, net.layer, recipe.loss, optimizer, recipe.augment, recipe.regularizer, recipe.on_nonfinite)
         if self._compiled_for != parts:
             self._rules = optimizer.phases()
+            once = {id(rule): rule for rule in self._rules}
+            self._turns = [list(once).index(id(rule)) for rule in self._rules]
             # New functions each time: a compiler keeps what it made for an old one.
-            compiled = {id(rule): net.backend.loop(_step(recipe, rule)) for rule in self._rules}
-            self.loops, self._compiled_for = [compiled[id(rule)] for rule in self._rules], parts
+            self.loop = net.backend.loop(*(_step(recipe, rule) for rule in once.values()))
+            self._compiled_for = parts
 
     def advance(self, pieces: Sequence[Piece], usual_weight: float = 1.0) -> None:
         """Do a step on each of some batches; the losses are then `pending`.
@@ -75,26 +79,29 @@ class Stepper:
         Parameters
         ----------
         pieces : sequence of Piece
+            Of the same examples, and of one size.
         usual_weight : float, default 1.0
             What an example weighs that counts, on average.
         """
-        net, run = self.network, self.run
+        net, run, examples = self.network, self.run, pieces[0].examples
+        weights = {} if examples.weight is None else {"usual_weight": usual_weight}
         with net.trees.exclusive():
-            for piece in pieces:
-                if net.trees.in_other_hands():
-                    net.settle()
-                phase = run.optimizer_step % len(self.loops)
-                hyper = {"step": run.step + 1, "optimizer": self._numbers(self._rules[phase], run.optimizer_step + 1)}
-                if piece.examples.weight is not None:
-                    hyper["usual_weight"] = usual_weight
-                with memory_named(net.backend, piece.size):
-                    carry = (*net.trees.own(net.backend.copy), self._slots)
-                    carry, (loss,) = self.loops[phase].run(carry, piece.examples, (piece.index,), (hyper,))
-                params, state, self._slots = carry
-                net.trees.stepped(params, state)
-                run.step += 1
-                run.optimizer_step += 1
-                self.pending.append((loss, piece))
+            if net.trees.in_other_hands():
+                net.settle()
+            turns, hyper = [], []
+            for i in range(len(pieces)):
+                phase = (run.optimizer_step + i) % len(self._rules)
+                numbers = self._numbers(self._rules[phase], run.optimizer_step + i + 1)
+                turns.append(self._turns[phase])
+                hyper.append({"step": run.step + i + 1, "optimizer": numbers} | weights)
+            with memory_named(net.backend, pieces[0].size):
+                carry = (*net.trees.own(net.backend.copy), self._slots)
+                carry, losses = self.loop.run(carry, examples, [piece.index for piece in pieces], turns, hyper)
+            params, state, self._slots = carry
+            net.trees.stepped(params, state)
+            run.step += len(pieces)
+            run.optimizer_step += len(pieces)
+            self.pending.append((losses, pieces))
 
     def still(self) -> AbstractContextManager[object]:
         """For the thread that trains: within the block, nobody sees half of what is changed, and no step is done."""
@@ -115,7 +122,7 @@ class Stepper:
 
     def pending_losses(self) -> list[float]:
         """The pending losses, for which the device is waited for."""
-        return self.network.backend.to_floats([loss for loss, _ in self.pending])
+        return self.loop.floats([losses for losses, _ in self.pending])
 
     def take_losses(self) -> list[float]:
         """The pending losses, which are then no longer pending."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
+import numpy as np
+
 from portnn._typing import Array
 from portnn.checks import check_type
 from portnn.data.augmentation import Augment
@@ -254,7 +256,7 @@ class Trainer(Resumable):
                 check_sample_weight(data.weight, data.x, backend)
             self.network.settle()
             stepper.prepare(course.recipe)
-            piece = Piece(data, backend.asarray(range(data.x.shape[0])), data.x.shape[0])
+            piece = Piece(data, np.arange(data.x.shape[0]))
             with stepper.still():
                 stepper.advance((piece,))
                 (loss,) = stepper.take_losses()

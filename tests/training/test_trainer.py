@@ -13,6 +13,7 @@ from lanes import USABLE, USABLE64, host_closed, open_lane
 from portnn import Network, Trainer, get_backend, losses, metrics, nn, optim, tree
 from portnn.data import shuffled_batches
 from portnn.errors import ConfigError, DataError, DivergenceError, ShapeError
+from portnn.loop import Loop
 from portnn.random import Stream
 from portnn.training import Callback
 from portnn.training.entering import enter_examples
@@ -416,22 +417,23 @@ def test_an_interrupt_leaves_the_network_whole(backend):
     """Ctrl-C within a step is held back until the step has put its results in place."""
     trainer = make(backend)
     trainer.partial_fit(X, LABELS)
-    (loop,) = trainer.stepper.loops
-    compiled = loop.step
+    stepper = trainer.stepper
+    loop = stepper.loop
 
-    def interrupted(*args):
-        results = compiled(*args)
-        if trainer.step == 3:
-            signal.raise_signal(signal.SIGINT)
-        return results
+    class Interrupted(Loop):
+        def run(self, *args):
+            results = loop.run(*args)
+            if trainer.step == 3:
+                signal.raise_signal(signal.SIGINT)
+            return results
 
-    loop.step = interrupted
+    stepper.loop = Interrupted(backend, ())
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(X, LABELS, epochs=5, batch_size=10)
     assert trainer.step == 4
     assert np.isfinite(get(backend, trainer.network(X))).all()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    loop.step = compiled
+    stepper.loop = loop
     trainer.fit(X, LABELS)
 
 
