@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "cupy-on-host" in name:
             item.add_marker("slow")
         if "jax" in name and any(
-            word in name for word in ("conv", "pool2d", "residual", "slabs", "resume", "skip", "iterable")
+            word in name for word in ("conv", "pool2d", "residual", "slabs", "resume", "skip", "iterable", "chunks")
         ):
             item.add_marker("slow")
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from portnn.backend import first_line
@@ -27,12 +28,11 @@ class JaxLoop(Loop):
 
     def __init__(self, backend: Compiler, steps: Sequence[Callable[..., Any]]) -> None:
         super().__init__(backend, steps)
-        import jax
-
-        self._jax, self._pure = jax, list(steps)
+        self._pure = list(steps)
         self._many = jax.jit(self._all, donate_argnums=0)
         #: Why the steps cannot be put into one program; None as long as they can.
         self.reason: str | None = None
+        self._looked = False
 
     def most(self, size: int) -> int:
         return 1 if self.reason else max(1, min(_MOST, _MOST_ROWS // max(size, 1)))
@@ -47,27 +47,38 @@ class JaxLoop(Loop):
     ) -> tuple[tuple[Any, Any, Any], Any]:
         if self.reason is None:
             room = self.most(len(rows[0]))
-            index = _filled(np.asarray(rows, np.int32), room)
-            numbers = _stacked(hyper, _float_of(self._jax, carry), room)
-            try:
-                carry, losses = self._many(
-                    carry, data, len(rows), index, _filled(np.asarray(turns, np.int32), room), numbers
-                )
-            except TypeError as error:  # while it is traced: nothing is given up yet
-                self.reason = first_line(error)
-                _log.warning("the training steps go one by one, from Python: %s", self.reason)
-            else:
+            index, turn = (_filled(np.asarray(values, np.int32), room) for values in (rows, turns))
+            args = carry, data, len(rows), index, turn, _stacked(hyper, _float_of(carry), room)
+            if self._fits(args):
+                carry, losses = self._many(*args)
                 if len(rows) > 1:
                     losses.block_until_ready()
                 return carry, losses[: len(rows)]
         return super().run(carry, data, rows, turns, hyper)
 
+    def _fits(self, args: tuple[Any, ...]) -> bool:
+        """Whether the steps gain as one program; found out before anything is given up."""
+        if not self._looked:
+            self._looked = True
+            try:
+                program = str(self._many.trace(*args).jaxpr)
+            except TypeError as error:
+                self.reason = first_line(error)
+                _log.warning("the training steps go one by one, from Python: %s", self.reason)
+            else:
+                # Within a loop, XLA computes convolutions on the CPU by one thread and without its fast routine:
+                # 20 times as long. https://github.com/jax-ml/jax/issues/12868
+                if "conv_general_dilated" in program and _platform(args) == "cpu":
+                    self.reason = "XLA's convolutions are slow within a loop on the CPU"
+                    _log.info("the training steps go one by one, from Python: %s", self.reason)
+        return self.reason is None
+
     def floats(self, chunks: Sequence[Any]) -> list[float]:
-        return [float(loss) for losses in self._jax.device_get(list(chunks)) for loss in losses]
+        return [float(loss) for losses in jax.device_get(list(chunks)) for loss in losses]
 
     def _all(self, carry: Any, data: Any, count: Any, rows: Any, turns: Any, hyper: Any) -> Any:
         """The program: ``count`` of the steps in ``rows``; the losses, of all that there is room for."""
-        lax, at = self._jax.lax, self._jax.tree_util.tree_map
+        lax, at = jax.lax, jax.tree_util.tree_map
 
         def step(i: Any, carry: Any) -> tuple[Any, Any]:
             batch, numbers = data.batch(rows[i]), at(lambda a: a[i], hyper)
@@ -79,8 +90,8 @@ class JaxLoop(Loop):
             carry, loss = step(i, carry)
             return carry, losses.at[i].set(loss)
 
-        _, loss = self._jax.eval_shape(step, 0, carry)
-        losses = self._jax.numpy.zeros(rows.shape[0], loss.dtype)
+        _, loss = jax.eval_shape(step, 0, carry)
+        losses = jax.numpy.zeros(rows.shape[0], loss.dtype)
         return lax.fori_loop(0, count, body, (carry, losses))
 
 
@@ -97,7 +108,13 @@ def _filled(values: Any, room: int) -> Any:
     return np.concatenate([values, np.zeros((room - len(values), *values.shape[1:]), values.dtype)])
 
 
-def _float_of(jax: Any, carry: Any) -> Any:
+def _platform(args: Any) -> str:
+    """Of the device on which some arrays lie."""
+    arrays = [leaf for leaf in jax.tree_util.tree_leaves(args) if isinstance(leaf, jax.Array)]
+    return str(next(iter(arrays[0].devices())).platform)
+
+
+def _float_of(carry: Any) -> Any:
     """The dtype in which the numbers of a step are computed with: that of the parameters."""
     floats = [leaf.dtype for leaf in jax.tree_util.tree_leaves(carry) if leaf.dtype.kind == "f"]
     return floats[0] if floats else np.dtype(np.float32)

@@ -91,7 +91,7 @@ class _Collect(Accumulate):
         return "collect"
 
     def hyper(self, step: int) -> dict[str, float]:
-        return {"lr": 0.0}  # for what decays weights around us
+        return super().hyper(step) | {"lr": 0.0}  # for what decays weights around us
 
     def update(
         self, params: Tree, grads: Tree, slots: tuple[Tree, ...], hyper: dict[str, Any]

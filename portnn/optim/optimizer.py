@@ -58,7 +58,10 @@ class Optimizer(ABC):
         return type(self)
 
     def phases(self) -> tuple[Optimizer, ...]:
-        """The rules that take turns, one a step, over the same slots; most optimizers are one rule: themselves."""
+        """The rules that take turns, one a step, over the same slots; most optimizers are one rule: themselves.
+
+        Their `hyper` has the same names: steps of several rules may be compiled as one program.
+        """
         return (self,)
 
     @property

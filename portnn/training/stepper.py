@@ -43,7 +43,7 @@ class Stepper:
         self.network, self.run = network, run
         self.pending: list[tuple[Any, Sequence[Piece]]] = []
         self.began = 0.0
-        self.loop: Loop = network.backend.loop()
+        self.loop = Loop(network.backend, ())
         self._rules: tuple[Optimizer, ...] = ()
         #: Which step of the loop each of the rules is.
         self._turns: list[int] = []

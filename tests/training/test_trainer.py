@@ -141,7 +141,7 @@ def test_nothing_leaves_the_device_in_a_step():
         piece = prepared_piece(trainer, X, LABELS, 8)
         with host_closed(backend):
             trainer.stepper.advance((piece,))
-        ((loss, _),) = trainer.stepper.pending
+        (((loss,), _),) = trainer.stepper.pending
         assert backend.owns(loss)
 
 
