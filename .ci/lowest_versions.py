@@ -7,12 +7,13 @@ packages need in turn comes in its newest version that goes with them.
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 _BOUND = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^\]]*\])?>=(?P<version>[0-9][0-9.]*)")
 
 
-def lowest(project: dict[str, object]) -> list[str]:
+def lowest(project: dict[str, Any]) -> list[str]:
     """The pins of all direct dependencies and extras of a ``[project]`` table, but for the project's own extras.
 
     Raises
