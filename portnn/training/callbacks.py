@@ -233,7 +233,10 @@ class ProgressBar(Callback):
 
             title = f"epoch {trainer.epoch + 1}/{self._epochs}"
             done = trainer.progress.batches - len(losses)  # before a checkpoint
-            # The delay keeps it from being drawn while it is made: one left half made complains when it is deleted.
+            # A bar left half made complains when it is deleted. tqdm flushes both streams while it makes one, so what
+            # fails there fails here before; and the delay keeps it from being drawn before it is made.
+            for stream in (sys.stderr, sys.stdout):
+                getattr(stream, "flush", bool)()
             options: dict[str, Any] = {"unit": "step", "leave": False, "disable": None, "delay": 1e-9}
             self._bar = tqdm(total=self._steps, initial=done, desc=title, **options)
             self._bar.refresh()
