@@ -1,5 +1,6 @@
 # make train : train a classifier of handwritten digits on the CPU
 # make test  : run the test suite
+# make test-lowest : the same with the lowest versions that pyproject.toml allows, on Python 3.11 or 3.12
 # make lint  : style, types, and who imports whom
 # make docs  : the pages and the reference as a site, in build/docs; without network, but to install
 # make clean : remove what the others have made
@@ -10,10 +11,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 WITH ?=
+PINS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test lint docs clean
+.PHONY: train test test-lowest lint docs clean
 
 train: $(VENV)/.train
 	$(BIN)/python scripts/train_mnist.py --device cpu --epochs 5
@@ -23,8 +25,16 @@ train: $(VENV)/.train
 	@echo "    $(BIN)/python -m portnn"
 
 test: $(VENV)/.test
-	$(if $(WITH),$(PIP) $(WITH))
+	$(if $(WITH),$(PIP) $(PINS) $(WITH))
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+# In an environment of its own, which is thrown away, as is what its Numba compiles: of two versions that share a cache,
+# one may read what the other has written.
+test-lowest:
+	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	$(PYTHON) .ci/lowest_versions.py > "$$place/lowest.txt"; \
+	NUMBA_CACHE_DIR="$$place/numba" $(MAKE) --no-print-directory test VENV="$$place/venv" WITH=numba \
+	    PINS="--only-binary :all: --constraint $$place/lowest.txt"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -48,7 +58,7 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(PIP) --editable ".[test]"
+	$(PIP) $(PINS) --editable ".[test]"
 	touch $@
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python

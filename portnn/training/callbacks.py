@@ -226,14 +226,20 @@ class ProgressBar(Callback):
             self._give_up()
 
     def _show(self, trainer: Training, losses: Sequence[float]) -> None:
-        if sys.stderr is None:
+        if sys.stderr is None or getattr(sys.stderr, "closed", False):
             raise ValueError("no stream")
         if self._bar is None:
             from tqdm.auto import tqdm
 
             title = f"epoch {trainer.epoch + 1}/{self._epochs}"
             done = trainer.progress.batches - len(losses)  # before a checkpoint
-            self._bar = tqdm(total=self._steps, initial=done, desc=title, unit="step", leave=False, disable=None)
+            # A bar left half made complains when it is deleted. tqdm flushes both streams while it makes one, so what
+            # fails there fails here before; and the delay keeps it from being drawn before it is made.
+            for stream in (sys.stderr, sys.stdout):
+                getattr(stream, "flush", bool)()
+            options: dict[str, Any] = {"unit": "step", "leave": False, "disable": None, "delay": 1e-9}
+            self._bar = tqdm(total=self._steps, initial=done, desc=title, **options)
+            self._bar.refresh()
         self._bar.update(len(losses))
         self._bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
 

@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 
 from golden import write
 
-from portnn import Network
+from portnn import Network, tree
 
 FOLDER = Path(write.__file__).parent
 EXPECTED = np.load(FOLDER / "expected.npz")
@@ -36,9 +36,17 @@ def test_a_checkpoint_within_an_epoch():
     assert (run.epoch, run.step, run.progress.batches) == (2, 10, 2)
     run.callbacks = run.callbacks[:2]
     write.fit(run, 3)
-    for name in ("loss", "val_loss", "lr"):
-        assert_about(run.history[name], EXPECTED[f"history_{name}"], 1e-3)
-    assert_about(run.network.predict(write.data()[0]), EXPECTED["scores"], 1e-3)  # of a run that was not cut
+    for name in ("loss", "lr"):
+        assert_about(run.history[name], EXPECTED[f"history_{name}"])
+    # A bias before BatchNorm has gradient 0, but for rounding, which Adam makes whole steps of: it wanders. Training
+    # does not feel that, but evaluation does, where the running mean comes after it. All else is the uncut run's.
+    assert_about(run.history["val_loss"], EXPECTED["history_val_loss"], 5e-3)
+    network, uncut = run.network, Network.load(FOLDER / "network.safetensors")
+    assert_about(network.params[0]["b"], uncut.params[0]["b"], 0.05)
+    assert_about(network.state[1]["mean"], uncut.state[1]["mean"], 0.05)
+    network.params[0]["b"], network.state[1]["mean"] = uncut.params[0]["b"], uncut.state[1]["mean"]
+    tree.map(assert_about, (network.params, network.state), (uncut.params, uncut.state))
+    assert_about(network.predict(write.data()[0]), EXPECTED["scores"])
 
 
 def test_estimators():

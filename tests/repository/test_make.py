@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from places import ROOT
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None or os.name == "nt",
 
 PYTHON = """#!/bin/sh
 echo "$@" >> "$NOTES"
-case "$*" in *fast*) exit ${NUMBA:-0} ;; esac
+case "$*" in *fast*) exit ${NUMBA:-0} ;; "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;; esac
 """
 
 
@@ -53,3 +54,16 @@ def test_train_where_there_is_no_numba(make):
     assert asked[1].endswith("--editable .[data,sklearn]")
     assert asked[2].startswith("scripts/train_mnist.py")
     assert "\nNOTE: there is no Numba for this system" in output
+
+
+def test_the_lowest_versions_are_tried_in_an_environment_that_is_thrown_away(make, tmp_path):
+    _, asked = make("test-lowest", f"PYTHON={tmp_path / 'venv' / 'bin' / 'python'}")
+    program, *_, created, install, more, tests = asked
+    assert program == ".ci/lowest_versions.py"
+    environment = Path(created.removeprefix("-m venv "))
+    pins = f"--only-binary :all: --constraint {environment.parent / 'lowest.txt'}"
+    assert install.endswith(f"{pins} --editable .[test]")
+    assert more.endswith(f"{pins} numba")
+    assert tests.startswith("-m pytest ")
+    assert not environment.parent.exists()
+    assert not (tmp_path / "venv" / ".test").exists()
