@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pytest
 from lanes import USABLE, open_lane
-from test_resume import X_NEW, Y_NEW, X, Y, assert_same_run, cut, fit, make, resumed, timeless
+from resumed_runs import X_NEW, Y_NEW, X, Y, assert_same_run, cut, fit, make, resumed, timeless
 
 from portnn import Network, Trainer, losses, nn, optim
 from portnn.data import batches, prefetch
