@@ -11,12 +11,12 @@ import pytest
 from cupy_on_host import COMPILER, in_order, launches, never_waiting, open_cupy_on_host, with_source
 from curves import CURVES, trained_as_on_the_cpu
 from helpers import assert_close, assert_equal, get, put
+from parity import CASES, COMPARE, RULES
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import sums as cupy_sums
 from portnn_backends.on_cupy import updates as cupy_updates
 from portnn_backends.on_cupy import windows as cupy_windows
 from portnn_backends.on_cupy.kernels import KERNELS
-from test_kernels import CASES, RULES, compare_array_function, compare_differentiable, compare_rule
 
 from portnn import Network, functional, kernels, losses, nn, optim, tree
 from portnn.errors import ConfigError
@@ -32,11 +32,6 @@ def backend():
         yield backend
 
 
-COMPARE = {
-    "differentiable": compare_differentiable,
-    "array_function": compare_array_function,
-    "update_rule": compare_rule,
-}
 OURS = sorted(KERNELS.keys() - {"erf", "erfc"})  # which are CuPy's
 REALS = ["float32", "float64"]
 
