@@ -26,7 +26,7 @@ from lanes import USABLE, USABLE64, open_lane
 from portnn.backend import Backend
 
 #: Needs CuPy to be imported; those that use it ask for that first.
-collect_ignore = ["support/fake_cupy.py"]
+collect_ignore = ["support/cupy_on_host/recorded.py", "support/recorded_runs.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

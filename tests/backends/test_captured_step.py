@@ -1,4 +1,4 @@
-"""Training steps recorded as CUDA graphs, on an imitation of CuPy that does not forgive; see `fake_cupy`."""
+"""Training steps recorded as CUDA graphs, on an imitation of CuPy that does not forgive; see `cupy_on_host`."""
 
 import logging
 import sys
@@ -10,100 +10,23 @@ import pytest
 
 pytest.importorskip("cupy")
 
-import fake_cupy
+from cupy_on_host import fake_cupy
+from cupy_on_host.cublas import CublasImitation
+from cupy_on_host.recorded import Plain, Portable, open_recorded
 from portnn_backends.on_cupy import blas as cupy_blas
 from portnn_backends.on_cupy import graph as cupy_graph
+from recorded_runs import X, Y, both, fit, make, steps_of
 
 import portnn.backend
-from portnn import Network, Trainer, losses, nn, optim, tree
+from portnn import nn, optim, tree
 from portnn.errors import DivergenceError
-from portnn.optim import schedules
 from portnn.training import Callback, EarlyStopping
-
-X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(np.uint8)
-Y = np.random.default_rng(1).integers(0, 3, 50)
 
 
 @pytest.fixture(autouse=True)
 def _imitation():
-    with fake_cupy.installed():
+    with open_recorded(Portable):
         yield
-
-
-class Plain(fake_cupy.FakeCupyBackend):
-    """Nothing is recorded."""
-
-    def compile(self, step):
-        return step
-
-
-LAYERS = (nn.BatchNorm(), nn.Tanh(), nn.Dropout(0.3))
-
-
-def make(backend=None, layers=LAYERS, optimizer=None, **options):
-    layer = nn.Sequential([nn.Affine(8), *layers, nn.Affine(3)])
-    backend = backend or fake_cupy.FakeCupyBackend()
-    optimizer = optimizer or optim.Adam(lr=schedules.Exponential(0.05, 0.95))
-    return Trainer(Network(layer, 6, device=backend, rng=0), losses.SoftmaxCrossEntropy(), optimizer, rng=0, **options)
-
-
-def bits(trainer):
-    backend = trainer.network.backend
-    slots = trainer.stepper.slots
-    return {
-        name: backend.to_numpy(a).tobytes()
-        for name, a in tree.flatten((trainer.network.params, trainer.network.state, slots)).items()
-    }
-
-
-def timeless(trainer):
-    return [{k: v for k, v in r.items() if k not in ("seconds", "samples_per_second")} for r in trainer.history.records]
-
-
-def steps_of(trainer):
-    return trainer.stepper.loop.steps
-
-
-def assert_same_run(captured, plain):
-    assert timeless(captured) == timeless(plain)
-    assert bits(captured) == bits(plain)
-
-
-def both(run, **options):
-    """A recorded run and a plain one, of which both are equal bit for bit."""
-    captured, plain = make(**options), make(Plain(), **options)
-    for trainer in (captured, plain):
-        run(trainer)
-    assert_same_run(captured, plain)
-    return captured
-
-
-def fit(trainer, epochs=4, **options):
-    trainer.fit(X, Y, epochs=epochs, batch_size=16, validation_data=(X, Y), **options)
-
-
-def test_the_imitation_computes():
-    a = fake_cupy.asarray(np.arange(6.0).reshape(2, 3))
-    np.testing.assert_array_equal(fake_cupy.asnumpy((a * 2.0)[1, 1:]), [8.0, 10.0])
-    stream = fake_cupy.Stream(non_blocking=True)
-    with stream:
-        later = a + 1.0
-        assert np.isnan(fake_cupy._raw(later)).all()
-        assert float(later[0, 0]) == 1.0
-        stream.begin_capture()
-        recorded = a * 3.0
-        with pytest.raises(RuntimeError, match="is capturing"):
-            float(recorded[0, 0])
-        with pytest.raises(RuntimeError, match="is capturing"):
-            fake_cupy.asarray([1.0])
-        with pytest.raises(NotImplementedError, match="cuBLAS"):
-            a @ a.T
-        graph = stream.end_capture()
-    graph.launch()
-    np.testing.assert_array_equal(fake_cupy.asnumpy(recorded), fake_cupy.asnumpy(a) * 3.0)
-    a[...] = 1.0
-    graph.launch()
-    np.testing.assert_array_equal(fake_cupy.asnumpy(recorded), np.full((2, 3), 3.0))
 
 
 def test_a_run_is_the_same_bit_for_bit():
@@ -264,16 +187,16 @@ def test_cublas_that_is_missing_or_wrong(monkeypatch, caplog):
     monkeypatch.setattr(cupy_blas, "_load", missing)
     assert steps_of(both(fit))[0].reason == "BackendError: cuBLAS cannot be loaded: no such file"
 
-    class Turned(fake_cupy.CublasImitation):
+    class Turned(CublasImitation):
         def cublasGemmEx(self, handle, turn_a, turn_b, *rest):
             return super().cublasGemmEx(handle, turn_b, turn_a, *rest)
 
-    class Doubled(fake_cupy.CublasImitation):
+    class Doubled(CublasImitation):
         def cublasGemmEx(self, *args):
             args[6]._obj.value = 2.0
             return super().cublasGemmEx(*args)
 
-    class Failing(fake_cupy.CublasImitation):
+    class Failing(CublasImitation):
         def cublasSetWorkspace_v2(self, handle, pointer, size):
             return 7
 
@@ -347,7 +270,7 @@ def test_more_shapes_than_graphs(caplog):
 
 def test_results_that_lie_in_what_is_overwritten():
     """Two arrays that change places, a view, and an old value as a result of its own."""
-    backend = fake_cupy.FakeCupyBackend()
+    backend = Portable()
 
     def step(a, b, c, x, numbers):
         return (
@@ -375,7 +298,7 @@ def test_results_that_lie_in_what_is_overwritten():
 
 
 def test_arrays_given_up_twice(caplog):
-    backend = fake_cupy.FakeCupyBackend()
+    backend = Portable()
     compiled = backend.compile(lambda a, b, c: (a + 1.0, b, c))
     both = backend.asarray([1.0, 2.0])
     assert [fake_cupy.asnumpy(a).tolist() for a in compiled(both, both[1:], ())[:2]] == [[2.0, 3.0], [2.0]]
@@ -383,7 +306,7 @@ def test_arrays_given_up_twice(caplog):
 
 
 def test_steps_that_change_shapes_are_not_recorded(caplog):
-    backend = fake_cupy.FakeCupyBackend()
+    backend = Portable()
     compiled = backend.compile(lambda a, b, c: (backend.xp.concat([a, a]), b, c))
     assert compiled(backend.asarray([1.0]), (), ())[0].shape == (2,)
     assert compiled.reason == "BackendError: the step changes the shape or type of what it is given"
@@ -397,74 +320,3 @@ def test_data_are_not_kept_alive():
     before = sys.getrefcount(x)
     trainer.fit(X, Y, epochs=3, batch_size=16)
     assert sys.getrefcount(x) == before == 2
-
-
-# ---- products
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_every_layout(dtype, monkeypatch):
-    stream = fake_cupy.Stream(non_blocking=True)
-    library = []
-    monkeypatch.setattr(cupy_blas, "_load", lambda: library.append(fake_cupy.CublasImitation()) or library[-1])
-    with stream:
-        cublas = cupy_blas.Cublas(stream, tf32=False)
-        rng = np.random.default_rng(0)
-        for m, k, n in ((3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1), (7, 7, 7)):
-            a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
-            wide = rng.normal(size=(m, k + 3)).astype(dtype)
-            lefts = [
-                a,
-                np.asfortranarray(a),
-                wide[:, :k],
-                np.repeat(a, 2, axis=0)[::2],
-                np.repeat(a, 2, axis=1)[:, ::2],
-            ]
-            rights = [b, np.asfortranarray(b), b[::-1], np.broadcast_to(b[:1], b.shape)]
-            for left in lefts:
-                for right in rights:
-                    given = [layout(fake_cupy.asarray(np.ascontiguousarray(h)), h) for h in (left, right)]
-                    stream.synchronize()
-                    expected = np.asarray(given[0]) @ np.asarray(given[1])
-                    made = cublas.matmul(*given)
-                    assert made.dtype == dtype
-                    np.testing.assert_allclose(fake_cupy.asnumpy(made), expected, rtol=1e-5, atol=1e-6)
-    assert library[0].products > 100
-    assert library[0].stream is stream
-    assert library[0].modes == [0]
-
-
-def layout(a, like):
-    """A device array in the layout of a host array."""
-    if like.ndim == 2 and like.flags.f_contiguous and not like.flags.c_contiguous:
-        return a.T.copy().T
-    if like.strides[0] < 0:
-        return a[::-1][::-1][::-1]
-    if like.base is not None and like.strides[0] > like.shape[1] * like.itemsize:
-        wide = fake_cupy.empty((a.shape[0], a.shape[1] + 3), a.dtype)
-        wide[:, : a.shape[1]] = a
-        return wide[:, : a.shape[1]]
-    return a
-
-
-def test_stacks_of_products_and_tf32():
-    stream = fake_cupy.Stream(non_blocking=True)
-    with stream:
-        cublas = cupy_blas.Cublas(stream, tf32=True)
-        assert cublas._library.modes == [3]
-        a, b = (
-            np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate([(2, 3, 4), (2, 4, 5)])
-        )
-        with cupy_blas.directly(cublas):
-            before = cublas._library.products
-            made = fake_cupy.asnumpy(cupy_blas.matmul(fake_cupy.asarray(a), fake_cupy.asarray(b)))
-            assert cublas._library.products == before + 2
-            empty = cupy_blas.matmul(fake_cupy.empty((0, 3), np.float32), fake_cupy.asarray(a[0]))
-            assert empty.shape == (0, 4)
-            mixed = cupy_blas.matmul(fake_cupy.asarray(a[0]), fake_cupy.asarray(b[0].astype(np.float64)))
-            assert mixed.dtype == np.float64
-        np.testing.assert_allclose(made, a @ b, rtol=1e-5)
-        assert cublas._library.products == before + 2
-    library = cublas._library
-    del cublas
-    assert library.destroyed == [77]

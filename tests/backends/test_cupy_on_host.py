@@ -6,19 +6,19 @@ See `cupy_on_host` for what is emulated, and what is checked on the way.
 import functools
 import re
 
-import cupy_on_host
 import numpy as np
 import pytest
-from cupy_on_host import COMPILER, in_order, launches, never_waiting, open_cupy_on_host
+from cupy_on_host import COMPILER, in_order, launches, never_waiting, open_cupy_on_host, with_source
+from curves import CURVES, trained_as_on_the_cpu
 from helpers import assert_close, assert_equal, get, put
+from parity import CASES, COMPARE, RULES
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import sums as cupy_sums
 from portnn_backends.on_cupy import updates as cupy_updates
 from portnn_backends.on_cupy import windows as cupy_windows
 from portnn_backends.on_cupy.kernels import KERNELS
-from test_kernels import CASES, RULES, compare_array_function, compare_differentiable, compare_rule
 
-from portnn import Network, Trainer, functional, kernels, losses, nn, optim, tree
+from portnn import Network, functional, kernels, losses, nn, optim, tree
 from portnn.errors import ConfigError
 from portnn.random import Stream
 from portnn.training.steps import training_step
@@ -32,11 +32,6 @@ def backend():
         yield backend
 
 
-COMPARE = {
-    "differentiable": compare_differentiable,
-    "array_function": compare_array_function,
-    "update_rule": compare_rule,
-}
 OURS = sorted(KERNELS.keys() - {"erf", "erfc"})  # which are CuPy's
 REALS = ["float32", "float64"]
 
@@ -218,37 +213,12 @@ def test_an_optimizer_updates_in_one_launch(backend):
     assert launched == ["adam"]
 
 
-CURVES = {
-    "mlp": (nn.Sequential([nn.Affine(16), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.3), nn.Affine(3)]), (12,)),
-    "cnn": (
-        nn.Sequential(
-            [
-                *(nn.Conv2D(6, 3), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2D(), nn.ChannelDropout(0.2)),
-                *(nn.ConvTranspose2D(4, 3, stride=2), nn.AveragePool2D(2), nn.Flatten(), nn.Dropout(0.5), nn.Affine(3)),
-            ]
-        ),
-        (6, 6, 2),
-    ),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CURVES)
 def test_same_curve_as_on_the_cpu(backend, case):
     """From pictures in bytes, with dropout and batch normalisation, for 100 steps."""
-    layer, shape = CURVES[case]
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (160, *shape), np.uint8), rng.integers(0, 3, 160)
-
-    def train(device):
-        net = Network(layer, shape, device=device, rng=0)
-        trainer = Trainer(net, losses.SoftmaxCrossEntropy(label_smoothing=0.1), optim.AdamW(lr=0.01), rng=0)
-        return trainer.fit(x, y, epochs=10, batch_size=16)["loss"]
-
-    with launches() as launched:
-        ours = train("cupy")
-    assert {"relu_values", "class_slopes", "divided_rows", "uniform32", "normalise", "adamw"} <= set(launched)
-    np.testing.assert_allclose(ours, train("cpu"), rtol=1e-4)
+    run = {"examples": 160, "epochs": 10, "label_smoothing": 0.1}
+    trained_as_on_the_cpu(case, "cupy", optim.AdamW(lr=0.01), {"adamw"}, **run)
 
 
 @pytest.mark.parametrize("case", CURVES)
@@ -274,19 +244,7 @@ def test_a_step_waits_for_nothing(backend, case):
         float(index[0])
 
 
-def test_arrays_of_the_host_are_refused(backend):
-    with pytest.raises(TypeError, match="an array of the host meets one of the device"):
-        backend.asarray(np.ones(2)) + np.ones(2)
-
-
 # What the emulation is there to find.
-
-
-def with_source(monkeypatch, change):
-    """Kernels from a changed source."""
-    original = cupy_compile.source
-    monkeypatch.setattr(cupy_compile, "source", lambda subject: change(original(subject)))
-    cupy_on_host.forget()
 
 
 FAULTS = [

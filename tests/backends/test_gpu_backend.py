@@ -1,4 +1,4 @@
-"""What the CuPy backend does besides computing: devices, precision, memory, uploads. Without a GPU; see `fake_cupy`."""
+"""What the CuPy backend does besides computing: devices, precision, memory, uploads. No GPU: see `cupy_on_host`."""
 
 import contextlib
 import pickle
@@ -12,7 +12,9 @@ pytest.importorskip("cupy")
 
 import cupy
 import cupy_backends.cuda.libs
-import fake_cupy
+from cupy_on_host import fake_cupy
+from cupy_on_host.memory import DEFAULT_POOL
+from cupy_on_host.recorded import Portable, open_recorded
 from lanes import STATUS
 from portnn_backends.on_cupy.backend import CupyBackend
 
@@ -28,8 +30,8 @@ Y = np.random.default_rng(1).integers(0, 3, 50)
 
 @pytest.fixture
 def imitation():
-    with fake_cupy.installed():
-        yield fake_cupy.FakeCupyBackend()
+    with open_recorded(Portable) as backend:
+        yield backend
 
 
 def make(backend):
@@ -90,7 +92,7 @@ def test_tf32_is_a_property_of_a_backend(imitation):
     assert (imitation.precision, chosen.precision) == ("float32", "tf32")
     assert chosen == imitation  # their arrays are the same
     copied = pickle.loads(pickle.dumps(chosen))
-    assert (str(copied), copied.precision) == ("fake_cupy:0", "tf32")
+    assert (str(copied), copied.precision) == ("cupy:0", "tf32")
     assert get_backend(chosen).precision == "tf32"
     assert get_backend(chosen, "float32").precision == "float32"
     imitation._device.compute_capability = "75"
@@ -136,8 +138,8 @@ def test_the_precision_of_torch_on_cuda(precision, set_to):
 
 
 def test_memory_of_the_pool(imitation, monkeypatch):
-    monkeypatch.setattr(fake_cupy._DEFAULT, "used_bytes", lambda: 30, raising=False)
-    monkeypatch.setattr(fake_cupy._DEFAULT, "total_bytes", lambda: 100, raising=False)
+    monkeypatch.setattr(DEFAULT_POOL, "used_bytes", lambda: 30, raising=False)
+    monkeypatch.setattr(DEFAULT_POOL, "total_bytes", lambda: 100, raising=False)
     assert imitation.memory() == Memory(free=2**33, total=2**34, used=30, held=100)
     assert imitation.memory().available == 2**33 + 70
     assert get_backend("cpu").memory().available is None
@@ -164,8 +166,8 @@ def test_data_that_are_read_before_they_have_arrived_would_be_seen(imitation, mo
     trainer, alone = make(imitation), make(imitation)
     batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, 50, 10)]
     alone.fit_batches(batches)
-    monkeypatch.setattr(fake_cupy.Stream, "wait_event", lambda self, event: None)
-    with contextlib.suppress(DivergenceError):  # of class numbers that have not arrived either
+    monkeypatch.setattr(fake_cupy.cuda.Stream, "wait_event", lambda self, event: None)
+    with contextlib.suppress(DivergenceError, IndexError):  # class numbers have not arrived, nor those of the examples
         trainer.fit_batches(batches)
         assert trainer.history["loss"] != alone.history["loss"]
 
@@ -175,7 +177,7 @@ def test_uploads_have_a_stream_of_their_own(imitation):
 
     def work(uploads):
         with uploads as bring:
-            streams.append(fake_cupy.get_current_stream())
+            streams.append(fake_cupy.cuda.get_current_stream())
             ready.append(bring(lambda: imitation.asarray([1.0, 2.0])))
             ready.append(threading.current_thread())
 
@@ -183,11 +185,11 @@ def test_uploads_have_a_stream_of_their_own(imitation):
     thread = threading.Thread(target=work, args=(uploads,))
     thread.start()
     thread.join()
-    assert streams[0] is not fake_cupy.get_current_stream()
+    assert streams[0] is not fake_cupy.cuda.get_current_stream()
     (array, arrived), _ = ready
-    assert np.isnan(fake_cupy._raw(array)).all()
+    assert np.isnan(array._host).all()
     arrived()
-    assert fake_cupy._raw(array).tolist() == [1.0, 2.0]
+    assert array._host.tolist() == [1.0, 2.0]
 
 
 def test_lack_of_memory_is_a_sentence(imitation, monkeypatch):
@@ -197,7 +199,7 @@ def test_lack_of_memory_is_a_sentence(imitation, monkeypatch):
         raise MemoryError("Out of memory allocating 1,073,741,824 bytes (allocated so far: 512 bytes).")
 
     expected = (
-        "fake_cupy:0 has no memory left for a batch of 16 examples (MemoryError: Out of memory allocating "
+        "cupy:0 has no memory left for a batch of 16 examples (MemoryError: Out of memory allocating "
         "1,073,741,824 bytes (allocated so far: 512 bytes).); 8,589,934,592 of its 17,179,869,184 bytes are free, 0 in "
         "use by arrays and 0 held by this process: use a smaller batch_size, or optim.Accumulate, which adds small "
         "batches up to a large one"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import files_of_at_most
-from test_resume import X, Y, assert_same_run, fit, make
+from resumed_runs import X, Y, assert_same_run, fit, make
 
 from portnn import Network, nn, optim, storage
 from portnn.errors import ConfigError, DivergenceError, ModelFileError

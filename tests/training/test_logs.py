@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import files_of_at_most
-from test_resume import fit, make
+from resumed_runs import fit, make
 
 from portnn.errors import ConfigError, DataError
 from portnn.training import Callback, CSVLog, JSONLinesLog, TensorBoardLog

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from idx_files import idx_bytes, small_mnist
 from programs import TRAIN, script
+from resumed_runs import fit, make
 from table_files import put, songs
-from test_resume import fit, make
 
 from portnn import Network
 from portnn.data import load_mnist, read_idx, stream_year_prediction

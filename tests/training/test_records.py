@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from lanes import USABLE, open_lane
-from test_resume import fit, make
+from resumed_runs import fit, make
 
 from portnn.errors import ConfigError, DataError
 from portnn.optim import LBFGS, Adam

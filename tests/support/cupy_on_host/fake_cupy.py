@@ -1,0 +1,72 @@
+"""Stands for the module ``cupy``; only what portnn uses is here."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy import float32, uint8
+
+from .arrays import Device, asarray, asnumpy, empty, launch, ndarray
+from .kernels import RawModule
+from .memory import DEFAULT_POOL, MemoryPool, using_allocator
+from .namespace import NAMESPACE
+from .streams import Stream, get_current_stream
+
+__all__ = [
+    "RawModule",
+    "abs",
+    "arange",
+    "asarray",
+    "ascontiguousarray",
+    "asnumpy",
+    "copy",
+    "copyto",
+    "cuda",
+    "empty",
+    "float32",
+    "get_default_memory_pool",
+    "matmul",
+    "max",
+    "may_share_memory",
+    "ndarray",
+    "reshape",
+    "sin",
+    "uint8",
+]
+
+abs, arange, matmul, max, reshape, sin = (
+    getattr(NAMESPACE, name) for name in ("abs", "arange", "matmul", "max", "reshape", "sin")
+)
+
+
+def copy(a: ndarray) -> ndarray:
+    return a.copy()
+
+
+def copyto(to: ndarray, source: ndarray) -> None:
+    assert (to.shape, to.dtype) == (source.shape, source.dtype)
+    launch(lambda a: a, (source,), out=to)
+
+
+def ascontiguousarray(a: ndarray) -> ndarray:
+    return a if a.flags.c_contiguous else a.copy()
+
+
+def may_share_memory(a: ndarray, b: ndarray) -> Any:
+    return np.may_share_memory(a._host, b._host)
+
+
+def get_default_memory_pool() -> MemoryPool:
+    return DEFAULT_POOL
+
+
+cuda = SimpleNamespace(
+    Device=Device,
+    MemoryPool=MemoryPool,
+    Stream=Stream,
+    get_current_stream=get_current_stream,
+    using_allocator=using_allocator,
+    runtime=SimpleNamespace(
+        memGetInfo=lambda: (2**33, 2**34), getDeviceProperties=lambda number: {"name": b"the CPU, in CuPy's place"}
+    ),
+)

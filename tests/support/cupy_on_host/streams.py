@@ -1,0 +1,133 @@
+"""Streams and graphs: work on a stream other than the null one is done when somebody waits for it.
+
+What is launched while a stream is captured is not computed, until the graph is launched: then it is done on the very
+addresses of the recording, with the numbers of the recording.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+Work = Callable[[], Any]
+
+_local = threading.local()
+_never_waiting: list[bool] = []
+
+
+class Graph:
+    def __init__(self, works: list[Work]) -> None:
+        self.works, self.launches = works, 0
+
+    def launch(self, stream: Stream | None = None) -> None:
+        self.launches += 1
+        for work in self.works:
+            (stream or get_current_stream()).do(work)
+
+
+class Stream:
+    """Stands for ``cupy.cuda.Stream``."""
+
+    known: dict[int, Stream] = {}
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking, "a blocking stream waits for the null stream"
+        self._begin()
+
+    def _begin(self) -> None:
+        self.ptr = 1 + len(Stream.known)
+        self.waiting: list[Work] = []
+        self.captured: list[Work] | None = None
+        self._one_at_a_time = threading.RLock()
+        Stream.known[self.ptr] = self
+
+    @property
+    def is_immediate(self) -> bool:
+        return False
+
+    def do(self, work: Work) -> None:
+        if self.captured is not None:
+            self.captured.append(work)
+        else:
+            self.waiting.append(work)
+
+    def refuse_if_captured(self, what: str) -> None:
+        if self.captured is not None:
+            raise RuntimeError(f"{what}: the current stream is capturing")
+
+    def synchronize(self) -> None:
+        self.refuse_if_captured("synchronize")
+        with self._one_at_a_time:  # two threads may wait for it
+            while self.waiting:
+                self.waiting.pop(0)()
+
+    def record(self) -> Any:
+        return SimpleNamespace(stream=self)
+
+    def wait_event(self, event: Any) -> None:
+        event.stream.synchronize()
+
+    def begin_capture(self) -> None:
+        self.captured = []
+
+    def end_capture(self) -> Graph:
+        works, self.captured = self.captured, None
+        assert works is not None, "nothing was being captured"
+        return Graph(works)
+
+    def __enter__(self) -> Stream:
+        _streams().append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _streams().pop()
+
+
+class _Null(Stream):
+    def __init__(self) -> None:
+        self._begin()
+
+    @property
+    def is_immediate(self) -> bool:
+        return True
+
+    def do(self, work: Work) -> None:
+        work()
+
+    def begin_capture(self) -> None:
+        raise RuntimeError("the null stream cannot be captured")
+
+
+_NULL = _Null()
+
+
+def _streams() -> list[Stream]:
+    if not hasattr(_local, "streams"):
+        _local.streams = [_NULL]
+    streams: list[Stream] = _local.streams
+    return streams
+
+
+def get_current_stream() -> Stream:
+    return _streams()[-1]
+
+
+@contextlib.contextmanager
+def never_waiting() -> Iterator[None]:
+    """Inside, an array that becomes a number or goes to the host raises."""
+    _never_waiting.append(True)
+    try:
+        yield
+    finally:
+        _never_waiting.pop()
+
+
+def wait(what: str) -> None:
+    """Wait for the current stream, so that the host can read what it has made."""
+    assert not _never_waiting, f"{what}: this waits for the device"
+    stream = get_current_stream()
+    stream.refuse_if_captured("cudaMemcpy")
+    stream.synchronize()
