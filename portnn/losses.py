@@ -149,7 +149,7 @@ class Loss(ABC):
         weights = xp.asarray(self.class_weight, dtype=dtype, device=device(target))
         if target.ndim == 1:
             number, known = class_numbers(target, columns)
-            own = xp.where(known, xp.take(weights, xp.where(known, number, 0)), math.nan)
+            own = xp.where(known, functional.take_rows(weights, xp.where(known, number, 0), dtype), math.nan)
         elif (columns, given) == (1, 2):
             own = weights[0] + target[:, 0] * (weights[1] - weights[0])
         else:

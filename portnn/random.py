@@ -203,8 +203,8 @@ def _names(path: Any) -> tuple[str | int, ...]:
 
 def _number(step: Any) -> int:
     """A step as a plain int; what a compiled step is given in its place stays as it is."""
-    if type(step) is int:
-        return step
+    if isinstance(step, int) and not isinstance(step, bool):
+        return step  # also of a subclass: it may know where it comes from
     if _is_integer(step):
         return int(step)
     if is_array_api_obj(step) and step.ndim == 0 and array_namespace(step).isdtype(step.dtype, "integral"):

@@ -45,8 +45,14 @@ def pixels(images: Array, row: Array, column: Array) -> Array:
     # No dtype: this is the library's type for indices, which is not the same everywhere.
     image = xp.reshape(xp.arange(n, device=device(images)), (n, 1, 1, 1))
     inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-    row, column = (xp.astype(xp.clip(p, 0, size - 1), image.dtype) for p, size in ((row, h), (column, w)))
+    row, column = (xp.astype(_within(p, size - 1), image.dtype) for p, size in ((row, h), (column, w)))
     place = (image * h + row) * w + column
     values = xp.take(xp.reshape(images, (n * h * w, c)), xp.reshape(place, (-1,)), axis=0)
     values = xp.reshape(values, (*place.shape[:3], c))
     return xp.where(inside, values, xp.zeros_like(values))
+
+
+def _within(place: Array, last: int) -> Array:
+    """Places from 0 to the last one. Not by ``clip``: its form for NumPy writes in place, which cannot be recorded."""
+    xp = array_namespace(place)
+    return xp.where(place < 0, 0.0, xp.where(place > last, float(last), place))

@@ -18,13 +18,18 @@ _CHUNK = 0.05
 class Pace:
     """Finds out how many steps take about 50 ms. What is computed does not depend on it.
 
+    Parameters
+    ----------
+    most : callable
+        How many may be done at once now.
+
     Attributes
     ----------
     steps : int
         Of the next chunk.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: Callable[[], int]) -> None:
         self._most = most
         self.steps = 1
 
@@ -33,7 +38,7 @@ class Pace:
         began = time.perf_counter()
         stepper.advance(chunk, usual_weight)
         seconds = max(time.perf_counter() - began, 1e-9)
-        self.steps = max(1, min(self._most, 2 * self.steps, int(len(chunk) * _CHUNK / seconds)))
+        self.steps = max(1, min(self._most(), 2 * self.steps, int(len(chunk) * _CHUNK / seconds)))
 
 
 def in_chunks(pieces: Iterator[Piece], steps: Callable[[], int]) -> Iterator[Sequence[Piece]]:

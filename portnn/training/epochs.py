@@ -90,7 +90,8 @@ def train_epoch(
     pending.clear()
     feed.while_waiting = while_waiting
     order = functools.partial(epoch_order, recipe, run.epoch)
-    pace = Pace(stepper.loop.most(feed.size) if feed.shared and feed.size is not None else 1)
+    size = feed.size if feed.shared else None
+    pace = Pace(lambda: 1 if size is None else stepper.loop.most(size))
     try:
         with closing(feed.epoch(order, progress.batches)) as pieces:
             for chunk in in_chunks(pieces, lambda: min(pace.steps, callbacks.steps_until_due())):

@@ -164,10 +164,10 @@ def test_a_chunk_takes_some_fifty_milliseconds(monkeypatch):
             found.append(pace.steps)
         return found
 
-    pace = chunks.Pace(most=1000)
+    pace = chunks.Pace(lambda: 1000)
     assert sizes(pace, 0.0051, 6) == [2, 4, 8, 9, 9, 9]
     assert sizes(pace, 0.1, 2) == [1, 1]
-    assert sizes(chunks.Pace(most=3), 0.0, 3) == [2, 3, 3]
+    assert sizes(chunks.Pace(lambda: 3), 0.0, 3) == [2, 3, 3]
 
 
 def test_pieces_of_a_chunk_have_one_size():
