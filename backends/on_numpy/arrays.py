@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .workspace import contiguous
+
 __all__ = ["FLOATS", "flat"]
 
 FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
@@ -13,4 +15,4 @@ FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 def flat(x: Any) -> Any:
     """The values one after the other, as they lie in memory."""
-    return np.ascontiguousarray(x).reshape(-1)
+    return contiguous(x).reshape(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,9 +13,13 @@ from portnn._typing import Shape
 from portnn.backend import Backend, RandomStream, Status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.loop import Loop
 
+from .compile import HAS_NUMBA
 from .kernels import KERNELS
 from .noise import philox_uniform
+from .recording import recorder
+from .subnormal import FlushingLoop
 from .workspace import workspace
 
 
@@ -24,7 +28,8 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     aliases = ("cpu",)
-    array_modules = ("numpy",)
+    #: The second is that of arrays whose uses are recorded: `tape.traced`.
+    array_modules = ("numpy", "portnn_backends")
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, "cpu"):
@@ -57,10 +62,17 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     def copy(self, array: Any) -> Any:
-        return np.array(array)
+        return np.array(array) if recorder() is None else recorder().copied(array)
 
     def uniform(self, stream: RandomStream, shape: Shape, dtype: str) -> Any:
         return philox_uniform(stream, shape, dtype)
+
+    def loop(self, *steps: Callable[..., Any]) -> Loop:
+        if HAS_NUMBA:
+            from .tape.loop import TapeLoop
+
+            return TapeLoop(self, steps)
+        return FlushingLoop(self, steps)
 
     @contextmanager
     def context(self) -> Iterator[None]:

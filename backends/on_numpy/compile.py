@@ -13,9 +13,12 @@ import threading
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from portnn.backend import first_line
+
+from .recording import recorder
 
 __all__ = ["HAS_NUMBA", "compiled", "loops"]
 
@@ -45,10 +48,28 @@ def compiled(function: F) -> F:
         return cast(F, njit(**options)(function))
 
 
+class Compiled:
+    """What Numba made of a function; a call is also written down where this thread records.
+
+    Attributes
+    ----------
+    dispatcher
+        Numba's own object.
+    """
+
+    def __init__(self, dispatcher: Any) -> None:
+        self.dispatcher, self.__name__, self.py_func = dispatcher, dispatcher.__name__, dispatcher.py_func
+
+    def __call__(self, *args: Any) -> Any:
+        here = recorder()
+        return self.dispatcher(*args) if here is None else here.loop(self.dispatcher, args)
+
+
 @functools.cache
 def loops(subject: str) -> Any:
-    """The module ``loops.<subject>``; None without Numba or where it is switched off, and with a warning where it is
-    installed but of no use.
+    """The functions of the module ``loops.<subject>`` by their names.
+
+    None without Numba or where it is switched off, and with a warning where it is installed but of no use.
     """
     if not HAS_NUMBA:
         return None
@@ -58,7 +79,8 @@ def loops(subject: str) -> Any:
         if config.DISABLE_JIT:  # by its file or in the program: the loops would be run by Python
             return None
         with _loading:
-            return import_module(f".loops.{subject}", __package__)
+            module = import_module(f".loops.{subject}", __package__)
+        return SimpleNamespace(**{name: Compiled(f) for name, f in vars(module).items() if hasattr(f, "py_func")})
     except ImportError as error:  # as where NumPy is newer than Numba knows
         warnings.warn(f"Numba cannot be used, so training is slower: {first_line(error)}", RuntimeWarning, stacklevel=2)
         return None

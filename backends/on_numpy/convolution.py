@@ -18,7 +18,7 @@ from .compile import loops
 from .linear import product_cost
 from .sums import column_sums
 from .windows import numbers
-from .workspace import empty, share
+from .workspace import contiguous, empty, share, zeros
 
 __all__ = ["KERNELS"]
 
@@ -65,7 +65,7 @@ def _fold(windows: Any, dx: Any, rows: Axis, columns: Axis) -> None:
 def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, memory: int) -> Any:
     if groups != 1:
         return NotImplemented
-    x, n, f = np.ascontiguousarray(x), x.shape[0], w.shape[3]
+    x, n, f = contiguous(x), x.shape[0], w.shape[3]
     kernel, places = w.reshape(-1, f), rows.count * columns.count
     size = max(1, min(memory, _CACHE) // (places * kernel.shape[0] * x.itemsize))
     cost = 2 * product_cost(n * places, kernel.shape[0], f, x.dtype)
@@ -87,13 +87,13 @@ def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, m
     share(forward, n, cost=cost)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
-        slopes = np.ascontiguousarray(dy).reshape(n, places, f)
+        slopes = contiguous(dy).reshape(n, places, f)
         dx = empty(x.shape, x.dtype) if input_grad else None
         sums: dict[int, tuple[Any, Any]] = {}
 
         def part(images: slice) -> None:
             # In double precision: there may be as many slabs as images.
-            dw, db = np.zeros(kernel.shape), np.zeros(b.shape)
+            dw, db = zeros(kernel.shape, np.dtype(np.float64)), zeros(b.shape, np.dtype(np.float64))
             if dx is not None:
                 dx[images] = 0.0
             for slab, windows, buffer in slabs(images):
@@ -105,7 +105,7 @@ def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, m
                     _fold(np.matmul(slope, kernel.T, out=reuse), dx[slab], rows, columns)
             sums[images.start] = dw, db
 
-        share(part, n, cost=cost * (1 + input_grad))
+        share(part, n, cost=2 * cost)  # with and without dx in the same parts: the same bits
         dw, db = (functools.reduce(np.add, [sums[start][i] for start in sorted(sums)]) for i in range(2))
         return dx, dw.reshape(w.shape).astype(x.dtype), db.astype(x.dtype)
 

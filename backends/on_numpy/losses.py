@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from portnn.kernels import Kernel
 
 from .compile import HAS_NUMBA, loops
+from .workspace import contiguous, empty, share
 
 __all__ = ["KERNELS"]
 
@@ -17,12 +16,21 @@ def _softmax_cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.
     compiled = loops("losses")
     if compiled is None or target.ndim != 1 or target.dtype.kind not in "iu":
         return NotImplemented
-    logits, p, values = np.ascontiguousarray(logits), np.empty_like(logits), np.empty(len(logits), logits.dtype)
-    compiled.class_values(logits, target, label_smoothing, p, values)
+    logits = contiguous(logits)
+    p, values = empty(logits.shape, logits.dtype), empty((len(logits),), logits.dtype)
+
+    def forward(rows: slice) -> None:
+        compiled.class_values(logits[rows], target[rows], label_smoothing, p[rows], values[rows])
+
+    share(forward, len(logits), cost=6 * logits.size)
 
     def backward(dvalues: Any) -> Any:
-        dlogits = np.empty_like(p)
-        compiled.class_slopes(p, target, label_smoothing, dvalues, dlogits)
+        dlogits = empty(p.shape, p.dtype)
+
+        def part(rows: slice) -> None:
+            compiled.class_slopes(p[rows], target[rows], label_smoothing, dvalues[rows], dlogits[rows])
+
+        share(part, len(p), cost=p.size)
         return dlogits
 
     return values, backward

@@ -10,6 +10,7 @@ from portnn._typing import Shape
 from portnn.backend import RandomStream
 
 from .compile import loops
+from .recording import recorder
 from .workspace import empty, share
 
 __all__ = ["philox_uniform"]
@@ -21,7 +22,8 @@ def philox_uniform(stream: RandomStream, shape: Shape, dtype: str) -> Any:
     if compiled is None:
         return stream.generator().random(shape, dtype=np.dtype(dtype).type)
     out = empty(shape, np.dtype(dtype))
-    numbers, (first, second), step = out.reshape(-1), stream.key, stream.counter[1]
+    numbers, (first, second) = out.reshape(-1), stream.key
+    step = stream.step if recorder() is not None else stream.counter[1]
     fill, size = (compiled.uniform64, 4) if dtype == "float64" else (compiled.uniform32, 8)
 
     def part(blocks: slice) -> None:

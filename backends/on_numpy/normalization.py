@@ -12,7 +12,7 @@ from portnn.kernels import Kernel
 
 from .arrays import FLOATS
 from .compile import HAS_NUMBA, loops
-from .workspace import empty, share
+from .workspace import contiguous, empty, share, zeros
 
 __all__ = ["KERNELS"]
 
@@ -35,7 +35,7 @@ def _sums(loop: Any, arrays: tuple[Any, ...], vector: Any, channels: int) -> tup
     found: dict[int, Any] = {}
 
     def part(some: slice) -> None:
-        two = np.zeros((2, wide))
+        two = zeros((2, wide), np.dtype(np.float64))
         loop(*(a[some] for a in arrays), vector, *two)
         found[some.start] = two
 
@@ -50,7 +50,7 @@ def _moments(x: Any) -> tuple[Any, Any]:
     channels, count, repeats = x.shape[-1], math.prod(x.shape[:-1]), _repeats(x)
     wide = x.reshape(-1, repeats * channels)
     # Around a value of the channel itself, so that a mean far from zero costs no precision.
-    centre = np.ascontiguousarray(x.reshape(-1, channels)[0])
+    centre = contiguous(x.reshape(-1, channels)[0])
     sums, squares = _sums(loops("normalization").centred_sums, (wide,), np.tile(centre, repeats), channels)
     away = sums / count
     return centre + away, np.maximum(squares / count - away * away, 0.0)
@@ -59,7 +59,7 @@ def _moments(x: Any) -> tuple[Any, Any]:
 def _channel_moments(x: Any) -> Any:
     if not x.size or loops("normalization") is None:
         return NotImplemented
-    return tuple(a.astype(x.dtype) for a in _moments(np.ascontiguousarray(x)))
+    return tuple(a.astype(x.dtype) for a in _moments(contiguous(x)))
 
 
 def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
@@ -71,7 +71,7 @@ def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -
     compiled = loops("normalization")
     if not x.size or compiled is None:
         return NotImplemented
-    x, channels, count = np.ascontiguousarray(x), x.shape[-1], math.prod(x.shape[:-1])
+    x, channels, count = contiguous(x), x.shape[-1], math.prod(x.shape[:-1])
     repeats = _repeats(x)
     mean, variance = _moments(x)
     inverse = 1.0 / np.sqrt(variance + eps)
@@ -85,7 +85,7 @@ def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -
     share(lambda some: compiled.normalise(values[some], *vectors, result[some]), len(values), cost=x.size / 2)
 
     def backward(dy: Any) -> Any:
-        given = np.ascontiguousarray(dy).reshape(values.shape)
+        given = contiguous(dy).reshape(values.shape)
         dbeta, products = _sums(compiled.slope_sums, (given, values), vectors[0], channels)
         dgamma, scale = products * inverse, gamma * inverse
         rest = vectors[:2] + (repeated(scale * dbeta / count), repeated(scale * inverse * dgamma / count))

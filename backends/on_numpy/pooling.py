@@ -12,7 +12,7 @@ from portnn.kernels import Kernel
 from .arrays import FLOATS
 from .compile import HAS_NUMBA, loops
 from .windows import numbers
-from .workspace import empty, share
+from .workspace import contiguous, empty, share
 
 __all__ = ["KERNELS"]
 
@@ -22,14 +22,14 @@ def _max_pool2d(x: Any, *, rows: Axis, columns: Axis) -> Any:
     if compiled is None:
         return NotImplemented
     geometry = numbers(rows), numbers(columns)
-    x, n = np.ascontiguousarray(x), x.shape[0]
+    x, n = contiguous(x), x.shape[0]
     y = empty((n, rows.count, columns.count, x.shape[3]), x.dtype)
     places = empty(y.shape, np.dtype(np.int32))
     share(lambda images: compiled.pool_forward(x[images], y[images], places[images], *geometry), n, cost=x.size)
 
     def backward(dy: Any) -> Any:
         tiled = all(a.stride == a.kernel and a.size == a.count * a.kernel and not a.before for a in (rows, columns))
-        dx, slopes = empty(x.shape, x.dtype), np.ascontiguousarray(dy)
+        dx, slopes = empty(x.shape, x.dtype), contiguous(dy)
 
         def part(images: slice) -> None:
             if not tiled:

@@ -9,12 +9,16 @@ import numpy as np
 from portnn.kernels import Kernel
 
 from .compile import HAS_NUMBA, loops
+from .recording import recorder
 from .workspace import empty, share
 
 __all__ = ["KERNELS"]
 
 
 def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
+    here = recorder()
+    if here is not None and x.dtype == np.dtype(dtype):
+        return here.taken(x, index)  # NumPy does not say that the index is one of a recorded step
     compiled = loops("rows")
     if compiled is None or x.dtype != np.uint8 or not x.flags.c_contiguous or not x.size or not index.size:
         return NotImplemented

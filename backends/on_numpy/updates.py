@@ -39,7 +39,8 @@ class _Rule(InPlaceRule):
         names = list(inspect.signature(loop.py_func).parameters)
 
         def call(arrays: list[Any], hyper: Mapping[str, Any]) -> None:
-            loop(*arrays, *[float(hyper[name]) for name in names[len(arrays) :]])
+            numbers = [hyper[name] for name in names[len(arrays) :]]
+            loop(*arrays, *[n if isinstance(n, float) else float(n) for n in numbers])
 
         return call
 

@@ -21,15 +21,17 @@ import os
 import sys
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .compile import loops
+from .recording import recorder
+from .subnormal import flush, is_flushing
 
-__all__ = ["Workspace", "empty", "share", "workspace"]
+__all__ = ["SPLIT", "Workspace", "contiguous", "empty", "share", "workspace", "zeros"]
 
 #: Beyond so many cores, BLAS keeps them all: its own threads scale further than parts handed out from Python.
 _MOST_CORES = 8
@@ -37,6 +39,9 @@ _MOST_CORES = 8
 #: What is worth being split, in nanoseconds of one core: handing over takes a few thousand while the other core looks
 #: for work, and 100,000 where it has gone to sleep. Measured: with more, a small network's products stay on one core.
 _WORTH = 120_000
+
+#: What falls into parts, in nanoseconds.
+SPLIT = 2000
 
 #: How often a thread looks for the other one before it sleeps: about two milliseconds.
 _LOOKS = 5000
@@ -127,22 +132,41 @@ def workspace() -> Workspace:
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """As ``np.empty``, with memory that is used again where the thread holds its workspace."""
+    if (here := recorder()) is not None:
+        return here.empty(shape, dtype)
     space = _here.workspace
     return space.empty(shape, dtype) if space.held else np.empty(shape, dtype)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    """As ``np.zeros``; seen where steps are recorded, so that every step begins with zeros."""
+    here = recorder()
+    return np.zeros(shape, dtype) if here is None else here.zeros(shape, dtype)
+
+
+def contiguous(x: Any) -> Any:
+    """As ``np.ascontiguousarray``; a copy is seen where steps are recorded."""
+    here = recorder()
+    return np.ascontiguousarray(x) if here is None else here.contiguous(x)
 
 
 def share(function: Callable[..., None], *lengths: int, cost: float) -> None:
     """Call ``function(*slices)`` with a slice for each of the lengths: once for everything, or once for each core.
 
-    ``cost`` is about the time of everything on one core in nanoseconds. The calls run at the same time, and none of
-    them may wait for another.
+    ``cost`` is about the time of everything on one core in nanoseconds. The calls run at the same time if that pays,
+    and none of them may wait for another. Into which parts work falls does not depend on that: BLAS rounds otherwise in
+    a part, and a tape, on which handing over costs next to nothing, is to give the same bits.
     """
     # Taken also for what is not split: BLAS may round otherwise on several threads.
-    cores = _here.workspace.cores()
-    if cores is None or cost < _WORTH:
+    cores, here = _here.workspace.cores(), recorder()
+    if cores is None or cost < SPLIT:
         function(*(slice(0, length) for length in lengths))
+        return
+    works = [functools.partial(function, *part) for part in cores.parts_of(lengths)]
+    if here is not None:
+        here.parallel(works)
     else:
-        cores.run(function, lengths)
+        cores.run(works, together=cost >= _WORTH)
 
 
 class _Cores:
@@ -152,20 +176,39 @@ class _Cores:
         self._count = _take()
         self._helpers: list[_Helper] = []
 
-    def run(self, function: Callable[..., None], lengths: tuple[int, ...]) -> None:
-        parts = [
-            tuple(slice(n * i // self._count, n * (i + 1) // self._count) for n in lengths) for i in range(self._count)
-        ]
-        if _owners > 1:
-            for part in parts:
-                function(*part)
-            return
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other thread of the process has taken the cores, too."""
+        return _owners == 1
+
+    def together(self, function: Callable[[int], None]) -> None:
+        """Call ``function(part)`` for all parts, which run at the same time and may wait for one another."""
+        self._hand_out([functools.partial(function, part) for part in range(self._count)])
+
+    def parts_of(self, lengths: tuple[int, ...]) -> list[tuple[slice, ...]]:
+        """A slice of each of some lengths for each core."""
+        n = self._count
+        return [tuple([slice(length * i // n, length * (i + 1) // n) for length in lengths]) for i in range(n)]
+
+    def run(self, works: Sequence[Callable[[], None]], together: bool = True) -> None:
+        """Do a work for each core; at the same time where that pays and no other thread has the cores, too."""
+        if together and _owners == 1:
+            self._hand_out(works)
+        else:
+            for work in works:
+                work()
+
+    def _hand_out(self, work: Sequence[Callable[[], None]]) -> None:
         while len(self._helpers) < self._count - 1:
             self._helpers.append(_Helper())
-        for helper, part in zip(self._helpers, parts[1:], strict=True):
-            helper.start_on(functools.partial(function, *part))
+        for helper, theirs in zip(self._helpers, work[1:], strict=True):
+            helper.start_on(theirs)
         try:
-            function(*parts[0])
+            work[0]()
         finally:
             errors = [error for error in [helper.result() for helper in self._helpers] if error is not None]
         if errors:
@@ -190,6 +233,7 @@ class _Helper:
         self._begun = 0
         self._work: Callable[[], None] | None = None
         self._error: BaseException | None = None
+        self._flushing = False
         threading.Thread(target=self._loop, daemon=True, name="portnn").start()
 
     def _loop(self) -> None:
@@ -201,6 +245,7 @@ class _Helper:
                 if self._work is None:
                     return
                 try:
+                    flush(self._flushing)
                     self._work()
                 except BaseException as error:  # raised again in the thread that asked for the work
                     self._error = error
@@ -212,7 +257,8 @@ class _Helper:
         loops("threads").announce_and_wait(self._flags, mine, value, other, awaited, _LOOKS)
 
     def start_on(self, work: Callable[[], None]) -> None:
-        self._work = work
+        """Begin with some work, in the mode of the thread that asks for it."""
+        self._work, self._flushing = work, is_flushing()
         self._begun += 1
         self._go.release()
         loops("threads").hand_over(self._flags, 0, self._begun, 16, _NEAR, _PAUSE)

@@ -15,11 +15,11 @@ from numba.extending import intrinsic
 
 from ..compile import compiled
 
-__all__ = ["announce_and_wait", "hand_over"]
+__all__ = ["announce_and_wait", "hand_over", "look", "put", "yield_core"]
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # of Numba
-def _look(context: Any, array: Any, index: Any) -> Any:
+def look(context: Any, array: Any, index: Any) -> Any:
     """What is in an array of int64 now; a plain read would be moved out of the loop."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -30,7 +30,7 @@ def _look(context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # of Numba
-def _put(context: Any, array: Any, index: Any, value: Any) -> Any:
+def put(context: Any, array: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = cgutils.create_struct_proxy(signature.args[0])(context, builder, args[0]).data
         builder.store_atomic(args[2], builder.gep(data, [args[1]]), "release", 8)
@@ -40,7 +40,7 @@ def _put(context: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]  # of Numba
-def _yield(context: Any) -> Any:
+def yield_core(context: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not hasattr(os, "sched_yield"):  # Windows: who waits keeps its core, for as many looks as it may
             return ir.Constant(ir.IntType(32), 0)
@@ -53,11 +53,11 @@ def _yield(context: Any) -> Any:
 @compiled
 def announce_and_wait(flags: Any, mine: int, done: int, other: int, awaited: int, looks: int) -> bool:
     """Put ``done`` into a flag, then look at another one until it has a value; whether it came to that."""
-    _put(flags, mine, done)
+    put(flags, mine, done)
     for _ in range(looks):
-        if _look(flags, other) == awaited:
+        if look(flags, other) == awaited:
             return True
-        _yield()
+        yield_core()
     return False
 
 
@@ -67,10 +67,10 @@ def hand_over(flags: Any, mine: int, begun: int, other: int, looks: int, pause: 
 
     A thread that finds the GIL taken sleeps, even if only for as long as its holder needs to begin a matrix product.
     """
-    _put(flags, mine, begun)
+    put(flags, mine, begun)
     for _ in range(looks):
-        if _look(flags, other) == begun:
+        if look(flags, other) == begun:
             break
-        _yield()
+        yield_core()
     for _ in range(pause):
-        _yield()
+        yield_core()

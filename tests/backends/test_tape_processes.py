@@ -1,0 +1,160 @@
+"""Tapes in processes: forks before and after one was made, Ctrl-C, and code that Numba cannot keep on disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from places import ROOT
+from tapes import needs_numba
+
+pytestmark = [needs_numba, pytest.mark.slow]
+
+BEGINNING = """
+    import faulthandler, hashlib, json, os, signal, sys, time
+    faulthandler.dump_traceback_later(100, exit=True)
+    import numpy as np
+    from portnn import Network, Trainer, losses, nn, optim, tree
+    from portnn.training import Callback
+    from tapes import step_by_step
+    told = {}
+    x, y = np.random.default_rng(1).normal(size=(512, 64)).astype("f"), np.arange(512) % 10
+
+    def make(*callbacks, hidden=300):  # wide enough for its products to be split between the cores
+        net = Network(nn.Sequential([nn.Affine(hidden), nn.ReLU(), nn.Affine(10)]), 64, rng=0, device="cpu")
+        return Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), callbacks=callbacks, rng=0)
+
+    def fit(trainer, epochs=3):
+        trainer.fit(x, y, epochs=epochs, batch_size=64)
+        return trainer
+
+    def told_of(trainer):
+        leaves = tree.leaves((trainer.network.params, trainer.stepper.remembered()[1]))
+        loop = trainer.stepper.loop
+        bits = hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
+        return [getattr(loop, "reason", "plain"), len(getattr(loop, "tapes", [])), bits]
+
+    def in_child(work):
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                answer = json.dumps(work())
+            except BaseException as error:
+                answer = json.dumps(repr(error))
+            os.write(write, answer.encode())
+            os._exit(0)
+        os.close(write)
+        end = time.monotonic() + 40
+        while os.waitpid(pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > end:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return "hangs"
+            time.sleep(0.01)
+        return json.loads(os.read(read, 100_000))
+"""
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")}
+
+
+def code_of(program):
+    return textwrap.dedent(BEGINNING) + textwrap.dedent(program) + "\nprint(json.dumps(told), flush=True)\n"
+
+
+def run(program):
+    """What a program puts into ``told``."""
+    done = subprocess.run(
+        [sys.executable, "-c", code_of(program)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_children_train_from_tapes():
+    told = run("""
+        with step_by_step():
+            told["plain"], told["plain twice"] = told_of(fit(make())), told_of(fit(fit(make())))
+        told["forked before"] = in_child(lambda: told_of(fit(make())))
+        trainer = fit(make())
+        told["here"] = told_of(trainer)
+        told["forked after"] = in_child(lambda: told_of(fit(make())))
+        told["goes on in a child"] = in_child(lambda: told_of(fit(trainer)))
+        told["grandchild"] = in_child(lambda: in_child(lambda: told_of(fit(trainer))))
+        told["goes on here"] = told_of(fit(trainer))
+
+        class Fork(Callback):
+            def on_epoch_end(self, trainer, record):
+                if trainer.epoch == 2:
+                    told["within a run"] = in_child(lambda: told_of(fit(make())))
+
+        told["with a fork in it"] = told_of(fit(make(Fork())))
+    """)
+    once, twice = [None, 1, told["plain"][-1]], [None, 1, told["plain twice"][-1]]
+    for name in ("forked before", "here", "forked after", "within a run", "with a fork in it"):
+        assert told[name] == once, name
+    for name in ("goes on in a child", "grandchild", "goes on here"):
+        assert told[name] == twice, name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another kind of signals")
+@pytest.mark.parametrize("hidden", [8, 300])
+def test_ctrl_c_is_answered_at_once(hidden):
+    program = f"""
+        class Ready(Callback):
+            def on_epoch_end(self, trainer, record):
+                if trainer.epoch == 20:
+                    print("ready", flush=True)
+
+        trainer = make(Ready(), hidden={hidden})
+        try:
+            trainer.fit(x, y, epochs=10**6, batch_size=64)
+        except KeyboardInterrupt:
+            told["answered"] = time.monotonic()
+        step = trainer.step
+        told["kept"] = len(trainer.stepper.loop.tapes)
+        told["finite"] = bool(all(np.isfinite(leaf).all() for leaf in tree.leaves(trainer.network.params)))
+        trainer.fit(x, y, batch_size=64)
+        told["steps"] = trainer.step - step
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code_of(program)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as child:
+        try:
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(0.3)  # in the middle of an epoch, as likely as not
+            began = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            told = json.loads(child.stdout.readline())
+        finally:
+            child.kill()
+    assert 0 < told["answered"] - began < 0.5
+    assert told["finite"]
+    assert told["kept"] >= 1
+    assert 0 < told["steps"] <= 8
+
+
+def test_code_that_numba_cannot_keep():
+    """Neither beside its file nor in the user's folder: then it is compiled anew in each process."""
+    told = run("""
+        import numba.core.caching
+        numba.core.caching.CacheImpl._locator_classes = []
+        trainer = fit(make())
+        told["tape"] = told_of(trainer)
+        with step_by_step():
+            told["plain"] = told_of(fit(make()))
+        from portnn_backends.on_numpy.compile import loops
+        told["cached"] = type(loops("replay").replay.dispatcher._cache).__name__
+    """)
+    assert told["cached"] == "NullCache"
+    assert told["tape"] == [None, 1, told["plain"][-1]]
