@@ -1,7 +1,11 @@
-"""Where the time of a training step goes: microseconds by layer and by phase, and how fast its products are.
+"""Where the time of a training step goes: instruction by instruction, and by layer and by phase from Python.
 
     python benchmarks/profile_step.py --model mlp --json profile.json
 
+On NumPy with Numba, training replays a step that was recorded once, a tape. Its instructions are shown first: each one
+timed by itself in its order, in one thread; then the whole, as all cores replay it. Where there is no tape, the reason.
+
+Then the same step from Python, by layers and phases, and how fast its products are.
 Each phase ends before the next one begins, also on a device that works by itself. Figures are medians over the steps.
 Products are those of the affine maps and convolutions, two operations for each multiplication; their speed is
 compared with that of the library's matrix product of square matrices, measured in the same run.
@@ -29,6 +33,7 @@ from shared import (
     run,
     write_json,
 )
+from tape_of_step import figures, table, taped
 
 from portnn import Network, get_backend, losses, nn, optim
 from portnn._typing import Array, Backward, Shape, Tree
@@ -113,6 +118,10 @@ def main() -> None:
     optimizer = recipe.make_optimizer(steps, recipe.optimizer, None)
     plain = Network(layer, data.x_train.shape[1:])
     fastest, side = ceiling(backend)
+    tape = taped(
+        Network(layer, data.x_train.shape[1:], device=backend, rng=0),
+        *(recipe.loss, optimizer, data.x_train, data.y_train, size, steps),
+    )
     whole = train(net, clock, recipe.loss, optimizer, data.x_train, data.y_train, size, steps)
 
     rows = []
@@ -120,9 +129,11 @@ def main() -> None:
         there, back = clock.microseconds((name, "forward")), clock.microseconds((name, "backward"))
         rows.append({"layer": name, "forward": there, "backward": back, "operations": work})
     phases = {name: clock.microseconds(("", name)) for name in ("gather", "loss", "update")}
+    print(*table(tape), "", sep="\n")
     report(args, rows, phases, whole, (fastest, side), size)
     if args.json:
         content = {"config": vars(args), "layers": rows, "phases": phases, "step": whole, "ceiling_gflops": fastest}
+        content["tape"] = figures(tape)
         write_json(args.json, {**content, "environment": describe(backend)})
 
 

@@ -43,6 +43,23 @@ def test_examples(page, tmp_path, monkeypatch, capsys):
     assert all(float(accuracy) > 93 for accuracy in accuracies)
 
 
+def test_the_tape_is_the_one_on_the_page(monkeypatch):
+    pytest.importorskip("numba")
+    page = DOCS / "tape.md"
+    document, module = read(page), types.ModuleType("page")
+    document.namespace = vars(module)
+    monkeypatch.setitem(sys.modules, "page", module)
+    steps, reasons = [], []
+    for example in document.examples():
+        example.evaluate()
+        steps += [document.namespace["instructions"]] if "instructions = " in example.parsed else []
+        reasons += [document.namespace["loop"].reason] if "GaussianNoise" in example.parsed else []
+    blocks = re.findall(r"^```text\n(.*?)^```$", TEXTS[page], re.MULTILINE | re.DOTALL)
+    shown = {int(number): name for number, name in re.findall(r"(\d+) ([a-z_.]+(?: \d+ x \d+ x \d+)?)", blocks[0])}
+    assert steps == [[shown[number] for number in sorted(shown)]]
+    assert [" ".join(blocks[1].split()).endswith(f"Python: {reason}") for reason in reasons] == [True]
+
+
 def test_every_block_is_known():
     """What is fenced as anything else would not be run; and there are examples."""
     assert EVERYTHING.count("```") == 2 * len(BLOCKS)
