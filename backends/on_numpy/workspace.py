@@ -79,6 +79,10 @@ class Workspace:
         """What a child process does with the workspace of the thread that forked it, the only one it has."""
         self._inherited, self._cores = self._depth, None
 
+    def forget_memory(self) -> None:
+        """Give back what is kept for arrays to come."""
+        self._memory = []
+
     @property
     def held(self) -> bool:
         return self._depth > 0
@@ -185,9 +189,13 @@ class _Cores:
         """Whether no other thread of the process has taken the cores, too."""
         return _owners == 1
 
-    def together(self, function: Callable[[int], None]) -> None:
-        """Call ``function(part)`` for all parts, which run at the same time and may wait for one another."""
-        self._hand_out([functools.partial(function, part) for part in range(self._count)])
+    def together(self, function: Callable[[int], None], abandon: Callable[[], None]) -> None:
+        """Call ``function(part)`` for all parts, which run at the same time and may wait for one another.
+
+        ``abandon`` is called where the first part ends by an exception, such as Ctrl-C before it has begun: the
+        others must not wait for it then.
+        """
+        self._hand_out([functools.partial(function, part) for part in range(self._count)], abandon)
 
     def parts_of(self, lengths: tuple[int, ...]) -> list[tuple[slice, ...]]:
         """A slice of each of some lengths for each core."""
@@ -202,15 +210,20 @@ class _Cores:
             for work in works:
                 work()
 
-    def _hand_out(self, work: Sequence[Callable[[], None]]) -> None:
+    def _hand_out(self, work: Sequence[Callable[[], None]], abandon: Callable[[], None] = lambda: None) -> None:
         while len(self._helpers) < self._count - 1:
             self._helpers.append(_Helper())
-        for helper, theirs in zip(self._helpers, work[1:], strict=True):
-            helper.start_on(theirs)
+        begun = []
         try:
+            for helper, theirs in zip(self._helpers, work[1:], strict=True):
+                helper.start_on(theirs)
+                begun.append(helper)
             work[0]()
+        except BaseException:
+            abandon()
+            raise
         finally:
-            errors = [error for error in [helper.result() for helper in self._helpers] if error is not None]
+            errors = [error for error in [helper.result() for helper in begun] if error is not None]
         if errors:
             raise errors[0]
 

@@ -1,12 +1,16 @@
 """The course of a run from tapes: ways to feed it, what happens between its steps, and what is held on to meanwhile."""
 
+import contextlib
 import copy
 import itertools
 import pickle
 import threading
+import types
 
 import numpy as np
 import pytest
+from portnn_backends.on_numpy.compile import loops
+from portnn_backends.on_numpy.tape import tape
 from tapes import Losses, assert_by_tapes, assert_same_bits, by_both, needs_numba
 
 from portnn import Network, Trainer, losses, nn, optim, tree
@@ -313,3 +317,30 @@ def test_threads_that_train_at_once():
         _, plain[seed] = by_both(lambda: (course(seed, plain), plain[seed])[1])  # noqa: B023
         assert_by_tapes(taped[seed])
         assert_same_bits(taped[seed], plain[seed])
+
+
+def test_cores_do_not_wait_for_a_thread_that_was_interrupted(monkeypatch):
+    """Ctrl-C may come when the other threads have begun, and this one has not."""
+    replay, threads = loops("replay").replay, []
+
+    class Interrupted:
+        @staticmethod
+        def dispatcher(*args):
+            part, together = args[5:7]
+            threads.append(together)
+            if together > 1 and part == 0:
+                raise KeyboardInterrupt
+            return replay.dispatcher(*args)
+
+    trainer = make(layer=nn.Sequential([nn.Affine(3000), nn.Tanh(), nn.Affine(3)]))
+    with trainer.network.backend.context():
+        fit(trainer)
+        monkeypatch.setattr(tape, "loops", lambda subject: types.SimpleNamespace(replay=Interrupted))
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(trainer)
+        monkeypatch.undo()
+        if max(threads) == 1:
+            pytest.skip("one core")
+        assert all(np.isfinite(leaf).all() for leaf in tree.leaves(trainer.network.params))
+        fit(trainer)
+    assert trainer.history["loss"][-1] < trainer.history["loss"][0]

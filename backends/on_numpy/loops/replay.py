@@ -51,15 +51,22 @@ def _address(context: Any, array: Any) -> Any:
 
 
 @compiled
-def _meet(flags: Any, part: int, parts: int, stage: int, looks: int) -> None:
-    """Wait until every thread has come to a stage; who waits long offers its core to others between two looks."""
+def _meet(flags: Any, part: int, parts: int, stage: int, looks: int) -> bool:
+    """Wait until every thread has come to a stage; who waits long offers its core to others between two looks.
+
+    False where a thread will not come: its flag is negative.
+    """
     put(flags, part * 8, stage)
     for other in range(parts):
-        seen = 0
-        while look(flags, other * 8) < stage:
+        seen, there = 0, look(flags, other * 8)
+        while there < stage:
+            if there < 0:
+                return False
             seen += 1
             if seen > looks:
                 yield_core()
+            there = look(flags, other * 8)
+    return True
 
 
 @compiled
@@ -78,7 +85,8 @@ def replay(
                 words[places[i, 0]] = numbers[step, places[i, 1]] + places[i, 2]
         if parts > 1:
             stage += 1
-            _meet(flags, part, parts, stage, looks)
+            if not _meet(flags, part, parts, stage, looks):
+                return wrong
         for i in range(program.shape[1]):
             # One thread alone goes through all parts in their order.
             first, last = (part, part + 1) if parts > 1 else (0, most)
@@ -88,10 +96,12 @@ def replay(
                     wrong |= call_block(function, program[mine, i, 1])
             if parts > 1 and program[part, i, 0] == 0:
                 stage += 1
-                _meet(flags, part, parts, stage, looks)
+                if not _meet(flags, part, parts, stage, looks):
+                    return wrong
         if parts > 1:
             stage += 1
-            _meet(flags, part, parts, stage, looks)
+            if not _meet(flags, part, parts, stage, looks):
+                return wrong
     return wrong
 
 

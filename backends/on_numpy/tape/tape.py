@@ -105,7 +105,7 @@ class Tape:
         if cores is None or threads == 1:
             walk(0)
         else:
-            cores.together(walk)
+            cores.together(walk, abandon=lambda: flags.__setitem__(0, -1))
         self._seconds = max(time.perf_counter() - began, 1e-9) * threads / steps
         if wrong.any():
             raise IndexError("an index of the step is out of range")
@@ -163,7 +163,7 @@ def _placed(roots: Sequence[Root], words: Any) -> Any:
     size = 0
     where: list[tuple[Root, int]] = []
     for root in sorted(roots, key=lambda root: root.first):
-        needed = -(-max(root.array.nbytes, 1) // _LINE) * _LINE
+        needed = -(-max(root.size, 1) // _LINE) * _LINE
         fits = [i for i, (until, room) in enumerate(free) if until < root.first and needed <= room <= 2 * needed]
         if fits:
             place = min(fits, key=lambda i: free[i][1])

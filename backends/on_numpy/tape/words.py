@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -45,8 +47,10 @@ class Root:
 
     Attributes
     ----------
-    array : ndarray
-        Owns the memory, and keeps it alive.
+    array : ndarray or weak reference to one
+        Owns the memory. What a step makes lives no longer than in a step that is not recorded.
+    size : int
+        Bytes.
     known : bool
         Whether a replayed step finds in it what the recorded one found: it is the step's to read, or was written
         by an instruction.
@@ -60,6 +64,7 @@ class Root:
     """
 
     array: Any
+    size: int
     known: bool
     fresh: bool = False
     name: str | None = None
@@ -145,6 +150,7 @@ class Words:
         self.program: list[list[tuple[int, int]]] = [[] for _ in range(parts)]
         self.instructions: list[Instruction] = []
         self._roots: dict[int, Root] = {}
+        self._made: list[Root] = []
         self._part, self._time = 0, 0
         #: Whether the part is one of a work that is split.
         self._inside = False
@@ -156,7 +162,7 @@ class Words:
         base = owner(x)
         if id(base) in self._roots:
             raise Unrecordable(f"{name} shares memory with {self._roots[id(base)].name}")
-        self._roots[id(base)] = Root(base, known=True, name=name, anchor=address(x))
+        self._roots[id(base)] = Root(base, base.nbytes, known=True, name=name, anchor=address(x))
 
     @property
     def brought(self) -> dict[str, Root]:
@@ -165,7 +171,8 @@ class Words:
     @property
     def temporary(self) -> list[Root]:
         """Memory that a step writes before it reads it."""
-        return [root for root in self._roots.values() if root.fresh and root.name is None and root.words]
+        written = [root for root in self._roots.values() if root.fresh and isinstance(root.array, np.ndarray)]
+        return [root for root in (*self._made, *written) if root.words and root.name is None]
 
     @property
     def constants(self) -> list[Any]:
@@ -177,7 +184,7 @@ class Words:
         root = self._roots.get(id(base))
         if root is None:
             known = type(base) is np.ndarray and type(x) is np.ndarray
-            root = self._roots[id(base)] = Root(base, known, anchor=address(base))
+            root = self._roots[id(base)] = Root(base, base.nbytes, known, anchor=address(base))
         return root
 
     def empty(self, shape: Any, dtype: Any) -> Any:
@@ -202,7 +209,15 @@ class Words:
 
     def made(self, x: Any) -> None:
         """Memory whose values an instruction will write."""
-        self._roots[id(owner(x))] = Root(owner(x), known=False, fresh=True, anchor=address(owner(x)))
+        base = owner(x)
+        gone = weakref.ref(base, functools.partial(self._forget, id(base)))
+        root = self._roots[id(base)] = Root(gone, base.nbytes, known=False, fresh=True, anchor=address(base))
+        self._made.append(root)
+
+    def _forget(self, number: int, gone: Any) -> None:
+        """An array of the step is no more, and another object may get its number."""
+        if number in self._roots and self._roots[number].array is gone:
+            del self._roots[number]
 
     def reads(self, x: Any) -> None:
         if x.size and not self.root(x).known:
@@ -211,7 +226,7 @@ class Words:
     def writes(self, x: Any, reading: Sequence[Any] = ()) -> None:
         root = self.root(x)
         if root.known and not root.fresh and root.name is None:
-            whole = x.size * x.itemsize == root.array.nbytes
+            whole = x.size * x.itemsize == root.size
             if not whole or any(isinstance(other, np.ndarray) and owner(other) is root.array for other in reading):
                 raise Unrecordable("values are added to an array whose first values are not written in the step")
             root.fresh = True
