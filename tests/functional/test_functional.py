@@ -136,10 +136,12 @@ ACTIVATIONS = [name for name in functional.activations.__all__ if name != "step"
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_equals_torch(name):
     torch = pytest.importorskip("torch")
+    if (theirs := torch_functions().get(name)) is None:
+        pytest.skip(f"torch_functions has no {name}; test_edges compares it with its definition")
     rng = np.random.default_rng(0)
     x, dy = rng.normal(scale=3.0, size=(40, 7)), rng.normal(size=(40, 7))
     leaf = torch.tensor(x, requires_grad=True)
-    expected = torch_functions()[name](leaf)
+    expected = theirs(leaf)
     expected.backward(torch.tensor(dy))
     y, backward = getattr(functional, name).portable(x)
     np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-10, atol=1e-12)
