@@ -15,7 +15,7 @@ from portnn.errors import BackendError
 from portnn.kernels import Kernel
 from portnn.loop import Loop
 
-from .compile import HAS_NUMBA
+from .compile import HAS_NUMBA, loaded
 from .kernels import KERNELS
 from .noise import philox_uniform
 from .recording import recorder
@@ -69,9 +69,8 @@ class NumpyBackend(Backend):
 
     def loop(self, *steps: Callable[..., Any]) -> Loop:
         if HAS_NUMBA:
-            from .tape.loop import TapeLoop
-
-            return TapeLoop(self, steps)
+            loop: Loop = loaded("tape.loop").TapeLoop(self, steps)
+            return loop
         return FlushingLoop(self, steps)
 
     @contextmanager

@@ -20,7 +20,7 @@ from portnn.backend import first_line
 
 from .recording import recorder
 
-__all__ = ["HAS_NUMBA", "compiled", "loops"]
+__all__ = ["HAS_NUMBA", "compiled", "loaded", "loops"]
 
 F = TypeVar("F")
 
@@ -65,6 +65,12 @@ class Compiled:
         return self.dispatcher(*args) if here is None else here.loop(self.dispatcher, args)
 
 
+def loaded(module: str) -> Any:
+    """A module beside this one that imports Numba: no other thread forks meanwhile."""
+    with _loading:
+        return import_module(f".{module}", __package__)
+
+
 @functools.cache
 def loops(subject: str) -> Any:
     """The functions of the module ``loops.<subject>`` by their names.
@@ -78,8 +84,7 @@ def loops(subject: str) -> Any:
 
         if config.DISABLE_JIT:  # by its file or in the program: the loops would be run by Python
             return None
-        with _loading:
-            module = import_module(f".loops.{subject}", __package__)
+        module = loaded(f"loops.{subject}")
         return SimpleNamespace(**{name: Compiled(f) for name, f in vars(module).items() if hasattr(f, "py_func")})
     except ImportError as error:  # as where NumPy is newer than Numba knows
         warnings.warn(f"Numba cannot be used, so training is slower: {first_line(error)}", RuntimeWarning, stacklevel=2)

@@ -322,7 +322,7 @@ class Network:
             return net
         except BackendError:  # not the fault of the file
             raise
-        except (KeyError, ValueError, TypeError, RecursionError, PortnnError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError, PortnnError) as error:
             raise ModelFileError(f"{name} does not fit its own description: {error}") from None
 
     @staticmethod

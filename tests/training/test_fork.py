@@ -223,6 +223,7 @@ def test_a_child_that_another_thread_forks_within_a_step_has_whole_networks():
                     seen.add(digest(net))
 
         seen.add(digest(net))
+        fit(net, EveryStep())  # whatever is compiled is there before the first fork
 
         def forks():
             told["children"] = [in_child(lambda: digest(net)) for _ in range(12)]
