@@ -72,7 +72,7 @@ def by_both(train: Callable[[], Any]) -> tuple[Any, Any]:
 
 def assert_by_tapes(trainer: Any) -> None:
     loop = trainer.stepper.loop
-    assert loop.reason is None
+    assert loop.reason is None, f"the step is not recorded: {loop.reason}"
     assert loop.tapes
     assert loop.replayed
 
