@@ -304,6 +304,9 @@ def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> 
     if isinstance(device, Backend):
         return device if precision is None else device.with_precision(precision)
     backend: Backend = opened(device)
+    for name in ("device", "xp"):
+        if not hasattr(backend, name):
+            raise BackendError(f"{type(backend).__name__}.__init__ must set self.{name}")
     return backend if precision is None else backend.with_precision(precision)
 
 

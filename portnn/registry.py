@@ -94,6 +94,13 @@ def _checked(loaded: Any, name: str) -> type[Any]:
         value = getattr(loaded, claim)
         if isinstance(value, str) or not all(isinstance(name, str) for name in value):  # "numpy" has "num" in it
             raise TypeError(f"{claim} must be a tuple of names, not {value!r}")
+    for module in loaded.array_modules:
+        top, dot, _ = module.partition(".")
+        if dot:
+            raise ValueError(f"array_modules are top-level modules, such as {top!r}, not {module!r}")
+    lacking = sorted(getattr(loaded, "__abstractmethods__", ()))
+    if lacking:
+        raise TypeError(f"the class lacks {', '.join(lacking)}: see portnn.backend.Backend")
     return loaded
 
 

@@ -158,7 +158,15 @@ def check_backend(device: str | Backend) -> None:
         back = backend.to_numpy(array)
         _hold(type(back) is np.ndarray and back.dtype == x.dtype, f"{backend} gives {back!r} back")
         _agree(back, x, 0.0, f"{backend}: what comes back of {dtype}")
-        _agree(backend.to_numpy(backend.copy(array)), x, 0.0, f"{backend}: a copy of {dtype}")
+        copied = backend.to_numpy(backend.copy(array))
+        _agree(copied, x, 0.0, f"{backend}: a copy of {dtype}")
+        _hold(not np.shares_memory(copied, backend.to_numpy(array)), f"{backend}: a copy of {dtype} shares its memory")
+        for given in (x, array):
+            for wanted in _floats(backend):
+                cast = backend.asarray(given, wanted)
+                what = f"{backend}: asarray of {dtype} with dtype {wanted}"
+                _hold(backend.owns(cast) and cast.dtype == backend.dtype(wanted), f"{what} makes {cast.dtype}")
+                _agree(backend.to_numpy(cast), x.astype(wanted), 0.0, what)
     for dtype in _floats(backend):
         like, stream = backend.asarray(np.zeros((7, 5), dtype)), Stream(3).child("check")
         real: Any = dtype

@@ -109,7 +109,10 @@ def pointer(backend, array):
             return getattr(array, name)()
     if hasattr(array, "_array"):  # array-api-strict
         array = array._array
-    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
+    if not isinstance(array, np.ndarray) and hasattr(array, "data"):  # CuPy
+        return array.data.ptr
+    host = array if isinstance(array, np.ndarray) else backend.to_numpy(array)  # of a backend that is not ours
+    return host.__array_interface__["data"][0]
 
 
 def test_odd_layouts_enter(backend):

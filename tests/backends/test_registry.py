@@ -23,6 +23,7 @@ class Another(Backend):
 
     name = "another"
     array_modules = ("another",)
+    xp = None
 
     def __init__(self, device=None):
         self.device = device or "here"
@@ -108,6 +109,27 @@ class Text(Another):
     array_modules = "numpyx"
 
 
+class Inner(Another):
+    name = "aaa"
+    array_modules = ("aaa.arrays",)
+
+
+class Unfinished(Backend):
+    name = "aaa"
+    array_modules = ("aaa",)
+
+    def __init__(self, device=None):
+        self.device = "here"
+
+    @classmethod
+    def status(cls):
+        return Status(True, "ready", "1.0")
+
+
+class Bare(Unfinished):
+    from_array = owns = asarray = to_numpy = copy = None
+
+
 @pytest.mark.parametrize(
     ("rival", "what", "entry"),
     [
@@ -153,6 +175,23 @@ def test_packages_that_claim_the_same_are_named(monkeypatch):
 
 def test_one_backend_advertised_twice_is_one(entry_points):
     entry_points(("numpy", NUMPY), ("numpy", NUMPY))
+    assert get_backend("cpu").name == "numpy"
+
+
+@pytest.mark.parametrize(
+    ("backend", "sentence"),
+    [
+        (Inner, "array_modules are top-level modules, such as 'aaa', not 'aaa.arrays'"),
+        (Unfinished, "the class lacks asarray, copy, from_array, owns, to_numpy: see portnn.backend.Backend"),
+        (Bare, "Bare.__init__ must set self.xp"),
+    ],
+)
+def test_a_class_that_is_not_finished(entry_points, backend, sentence):
+    """It is said in the table, which shows the others, too."""
+    entry_points(aaa=f"{__name__}:{backend.__name__}", numpy=NUMPY)
+    with pytest.raises(BackendError, match=sentence):
+        get_backend("aaa")
+    assert sentence in backend_table()
     assert get_backend("cpu").name == "numpy"
 
 

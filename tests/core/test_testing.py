@@ -107,3 +107,16 @@ def test_a_wrong_backend_is_found(monkeypatch):
     monkeypatch.setattr(backend_class, "uniform", lambda self, *a: 1.0 - right(self, *a))
     with pytest.raises(AssertionError, match="uniform numbers of float32 differs"):
         check_backend("cpu")
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "sentence"),
+    [
+        ("copy", lambda self, array: array, "a copy of uint8 shares its memory"),
+        ("asarray", lambda self, x, dtype=None: np.asarray(x), "asarray of uint8 with dtype float32 makes uint8"),
+    ],
+)
+def test_a_backend_that_shares_or_casts_nothing_is_found(monkeypatch, method, wrong, sentence):
+    monkeypatch.setattr(type(get_backend("cpu")), method, wrong)
+    with pytest.raises(AssertionError, match=sentence):
+        check_backend("cpu")

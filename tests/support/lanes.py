@@ -30,11 +30,18 @@ def library_of(name: str) -> str:
 
 
 def _is_usable(name: str) -> bool:
+    if library_of(name) not in STATUS:
+        raise pytest.UsageError(
+            f"PORTNN_LANES names {name!r}, which is no backend: there are {', '.join(STATUS)}. "
+            "Install the package that advertises it (pip install -e .), and again when its entry point changes"
+        )
     return bool(cupy_on_host.COMPILER) if name == _ON_HOST else STATUS[library_of(name)].usable
 
 
 STATUS = available_backends()
 _FOUND = tuple(name for name in NAMES if _is_usable(name))
+if NAMES and "PORTNN_LANES" in os.environ and not _FOUND:
+    raise pytest.UsageError(f"no lane of PORTNN_LANES can be used: {STATUS[library_of(NAMES[0])].message}")
 #: What the suite runs over; `test_backends` skips once, with the reason, for each library that is not usable.
 USABLE = tuple(name for name in _FOUND if name != "jax-x64")
 #: What the tests in float64 run over.
