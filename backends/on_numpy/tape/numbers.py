@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["StepFloat", "StepInt", "Unrecordable", "number_of"]
+__all__ = ["StepFloat", "StepInt", "Unrecordable", "plain_number"]
 
 
 class Unrecordable(Exception):
@@ -46,18 +46,18 @@ class StepFloat(_StepNumber, float):
         return made
 
 
-def number_of(number: _StepNumber, numbers: Mapping[str, Any]) -> Any:
-    """What it is in another step."""
-    return number.of(numbers)
+def plain_number(value: Any) -> Any:
+    """Python's own number, which does not know where it comes from; other values as they are."""
+    if isinstance(value, StepFloat):
+        return float.__float__(value)
+    return int.__int__(value) if isinstance(value, StepInt) else value
 
 
-def _computed(name: str) -> Callable[..., Any]:
-    function = getattr(operator, name, None) or {"__divmod__": divmod}[name]
-
+def _computed(function: Callable[..., Any]) -> Callable[..., Any]:
     def compute(self: Any, *others: Any) -> Any:
         if any(not isinstance(other, int | float) for other in others):
             return NotImplemented  # an array: NumPy sees the number
-        value = function(_plain(self), *map(_plain, others))
+        value = function(plain_number(self), *map(plain_number, others))
 
         def again(numbers: Mapping[str, Any]) -> Any:
             return function(*(_again(part, numbers) for part in (self, *others)))
@@ -67,20 +67,8 @@ def _computed(name: str) -> Callable[..., Any]:
     return compute
 
 
-def _reflected(name: str) -> Callable[..., Any]:
-    function = getattr(operator, name)
-
-    def compute(self: Any, other: Any) -> Any:
-        if not isinstance(other, int | float):
-            return NotImplemented
-        value = function(_plain(other), _plain(self))
-
-        def again(numbers: Mapping[str, Any]) -> Any:
-            return function(_again(other, numbers), _again(self, numbers))
-
-        return StepFloat(value, again) if isinstance(value, float) else StepInt(value, again)
-
-    return compute
+def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+    return _computed(lambda a, b: function(b, a))
 
 
 def _refused(name: str) -> Callable[..., Any]:
@@ -90,23 +78,16 @@ def _refused(name: str) -> Callable[..., Any]:
     return refuse
 
 
-def _plain(value: Any) -> Any:
-    """Without what is known of its origin."""
-    if isinstance(value, StepFloat):
-        return float.__float__(value)
-    return int.__int__(value) if isinstance(value, StepInt) else value
-
-
 def _again(value: Any, numbers: Mapping[str, Any]) -> Any:
     return value.of(numbers) if isinstance(value, _StepNumber) else value
 
 
 for _kind in (StepInt, StepFloat):
     for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-        setattr(_kind, f"__{_name}__", _computed(f"__{_name}__"))
-        setattr(_kind, f"__r{_name}__", _reflected(f"__{_name}__"))
+        setattr(_kind, f"__{_name}__", _computed(getattr(operator, f"__{_name}__")))
+        setattr(_kind, f"__r{_name}__", _reflected(getattr(operator, f"__{_name}__")))
     for _name in ("neg", "pos", "abs"):
-        setattr(_kind, f"__{_name}__", _computed(f"__{_name}__"))
+        setattr(_kind, f"__{_name}__", _computed(getattr(operator, f"__{_name}__")))
     for _name in ("eq", "ne", "lt", "le", "gt", "ge", "float", "int", "index", "round", "trunc", "floor", "ceil"):
         setattr(_kind, f"__{_name}__", _refused(_name))
     for _name in ("divmod", "rdivmod", "format", "str"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..compile import loops
 from .native import flat_arguments, loop_kinds, loop_of, numba_function
-from .numbers import StepFloat, StepInt, Unrecordable
+from .numbers import StepFloat, StepInt, Unrecordable, plain_number
 from .words import Place, Shifted, Words, plain, strided
 
 __all__ = ["Recorder", "coalesced"]
@@ -47,9 +47,7 @@ class Recorder(Words):
                 words.append((argument, np.asarray(value).dtype))
             else:
                 words += [_word(word) for word in flat_arguments(value)]
-        scratch = self.block([0] * 8)
-        places = Place(scratch, 4), Place(scratch + 4, 4)
-        self.instruct(compiled.__name__, kinds, function, [*places, *words], sum(a.nbytes for a in arrays))
+        self._instruct_compiled(compiled.__name__, kinds, function, words, sum(a.nbytes for a in arrays))
         for a in arrays:
             if self.root(a).fresh:
                 self.writes(a)
@@ -93,9 +91,7 @@ class Recorder(Words):
         return made
 
     def _over(self, ufunc: np.ufunc, types: Any, operands: Sequence[Any], shape: tuple[int, ...]) -> None:
-        found = loop_of(ufunc, "".join(t.char for t in types))
-        if found is None:
-            raise Unrecordable(f"{ufunc.__name__} has no loop for {', '.join(map(str, types))}")
+        found = _loop(ufunc, types)
         strides = [(0,) * len(shape) if isinstance(x, Place) else np.broadcast_to(x, shape).strides for x in operands]
         counts, steps = coalesced(shape, strides)
         self.walk(ufunc.__name__, found, operands, counts, steps)
@@ -143,8 +139,7 @@ class Recorder(Words):
             (strides, (shape.size, n)),
         ):
             words += [0, 0, place.size, 8, place, *form, *([8] if len(form) == 1 else [8 * n, 8])]
-        scratch = self.block([0] * 8)
-        self.instruct(name, kinds, address_, [Place(scratch, 4), Place(scratch + 4, 4), *words], bytes_)
+        self._instruct_compiled(name, kinds, address_, words, bytes_)
 
     def convert(self, x: Any, out: Any) -> None:
         """Values of one dtype as those of another, or just copied; ``x`` is broadcast."""
@@ -182,11 +177,14 @@ class Recorder(Words):
             return
         function, kinds = numba_function(getattr(loops("replay"), name).dispatcher, arrays)
         words = [_word(word) for a in arrays for word in flat_arguments(a)]
-        scratch = self.block([0] * 8)
-        places = Place(scratch, 4), Place(scratch + 4, 4)
         # Of an array that is not cut, as much is read as is written.
         bytes_ = sum(a.nbytes for a in arrays[whole:]) + whole * arrays[-1].nbytes
-        self.instruct(name, kinds, function, [*places, *words], bytes_)
+        self._instruct_compiled(name, kinds, function, words, bytes_)
+
+    def _instruct_compiled(self, name: str, kinds: str, function: int, words: Sequence[Any], bytes_: int) -> None:
+        """A function of Numba's, which also wants room for what it gives and for its error."""
+        room = self.block([0] * 8)
+        self.instruct(name, kinds, function, [Place(room, 4), Place(room + 4, 4), *words], bytes_)
 
     def reduce(self, ufunc: np.ufunc, x: Any, axes: tuple[int, ...], output: Any, initial: Any) -> None:
         """A reduction over some axes; ``output`` has them, with length 1."""
@@ -204,9 +202,7 @@ class Recorder(Words):
                 start = -0.0  # which changes nothing that is added to it
             self.convert(np.asarray(start, types[0]), out)
         self.writes(out)
-        found = loop_of(ufunc, "".join(t.char for t in types))
-        if found is None:
-            raise Unrecordable(f"{ufunc.__name__} has no loop for {', '.join(map(str, types))}")
+        found = _loop(ufunc, types)
         outer = np.broadcast_to(out, x.shape).strides
         counts, steps = coalesced(x.shape, [outer, outer, x.strides])
         together = [step for step in steps if not step[0]]
@@ -236,9 +232,7 @@ class Recorder(Words):
         outer = out.shape[:-2]
         if len(outer) > 1:
             raise Unrecordable("a product of stacks of stacks of matrices")
-        found = loop_of(np.matmul, "".join(t.char for t in types))
-        if found is None:
-            raise Unrecordable(f"matmul has no loop for {', '.join(map(str, types))}")
+        found = _loop(np.matmul, types)
         stacks = [0 if x.ndim < 3 or x.shape[0] == 1 else x.strides[0] for x in (a, b, out)]
         counts = [math.prod(outer), a.shape[-2], a.shape[-1], b.shape[-1]]
         steps = [*stacks, *a.strides[-2:], *b.strides[-2:], *out.strides[-2:]]
@@ -268,6 +262,14 @@ class Recorder(Words):
         counts = Place(self.block(list(sizes[:2])), 2)
         args = Place(self.block([a, b, plain(output)]), 3)
         self.instruct("vecdot", loop_kinds(3), found[0], [args, counts, steps, found[1]], a.nbytes + b.nbytes, sizes)
+
+
+def _loop(ufunc: np.ufunc, types: Sequence[Any]) -> tuple[int, int]:
+    """Address and data of NumPy's inner loop for some dtypes."""
+    found = loop_of(ufunc, "".join(t.char for t in types))
+    if found is None:
+        raise Unrecordable(f"{ufunc.__name__} has no loop for {', '.join(map(str, types))}")
+    return found
 
 
 def _axis_to_split(counts: Sequence[int], written: Sequence[int]) -> int | None:
@@ -328,11 +330,8 @@ def _far_to_near(strides: Sequence[int]) -> list[int]:
 
 def _given(argument: Any) -> Any:
     """What the compiled loop is really given."""
-    if isinstance(argument, StepFloat):
-        return float.__float__(argument)
-    if isinstance(argument, StepInt):
-        return np.uint64(int.__int__(argument))
-    return plain(argument)
+    number = plain_number(argument)
+    return np.uint64(number) if isinstance(argument, StepInt) else plain(number)
 
 
 def _word(word: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..recording import recorder
-from .numbers import StepFloat, StepInt, Unrecordable
+from .numbers import StepFloat, StepInt, Unrecordable, plain_number
 from .recorder import Recorder
 from .words import address, owner, plain, strided
 
@@ -28,11 +28,8 @@ def _wrapped(x: Any) -> Any:
 
 
 def value_of(x: Any) -> Any:
-    if isinstance(x, StepFloat):
-        return float.__float__(x)
-    if isinstance(x, StepInt):
-        return int.__int__(x)
-    return plain(x)
+    """What NumPy is given for a traced array or a number of the step."""
+    return plain(plain_number(x))
 
 
 def is_basic(key: Any) -> bool:

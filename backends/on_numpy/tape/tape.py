@@ -16,7 +16,7 @@ from portnn.errors import BackendError
 from ..compile import loops
 from ..recording import recording
 from ..workspace import workspace
-from .numbers import StepFloat, StepInt, Unrecordable, number_of
+from .numbers import StepFloat, StepInt, Unrecordable
 from .recorder import Recorder
 from .traced import traced
 from .words import MEET, Root, address, owner, plain
@@ -118,7 +118,7 @@ class Tape:
         numbers[:, 0] = address(rows) + np.arange(steps) * (rows.strides[0] if steps else 0)
         numbers[:, 1] = address(losses) + np.arange(steps) * losses.itemsize
         for slot, (number, dtype) in enumerate(self._numbers, 2):
-            values = [number_of(number, given) for given in hyper]
+            values = [number.of(given) for given in hyper]
             column = np.zeros(steps, np.int64)
             column.view(dtype)[:: 8 // dtype.itemsize] = values
             numbers[:, slot] = column

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .native import caller
-from .numbers import StepFloat, StepInt, Unrecordable
+from .numbers import StepFloat, StepInt, Unrecordable, plain_number
 
 __all__ = ["MEET", "Instruction", "Place", "Root", "Shifted", "Words", "address", "bits", "owner", "plain", "strided"]
 
@@ -295,8 +295,6 @@ class Words:
 def bits(value: Any, dtype: Any) -> int:
     """A number of a dtype as a word."""
     dtype = np.dtype(dtype)
-    value = float.__float__(value) if isinstance(value, StepFloat) else value
-    value = int.__int__(value) if isinstance(value, StepInt) else value
     word = np.zeros(1, np.int64)
-    word.view(dtype)[0] = value
+    word.view(dtype)[0] = plain_number(value)
     return int(word[0])
