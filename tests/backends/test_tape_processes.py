@@ -15,7 +15,8 @@ from tapes import needs_numba
 pytestmark = [needs_numba, pytest.mark.slow]
 
 BEGINNING = """
-    import faulthandler, hashlib, json, os, signal, sys, time
+    import faulthandler, functools, hashlib, json, os, signal, sys, time
+    import forked
     faulthandler.dump_traceback_later(100, exit=True)
     import numpy as np
     from portnn import Network, Trainer, losses, nn, optim, tree
@@ -38,25 +39,7 @@ BEGINNING = """
         bits = hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
         return [getattr(loop, "reason", "plain"), len(getattr(loop, "tapes", [])), bits]
 
-    def in_child(work):
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                answer = json.dumps(work())
-            except BaseException as error:
-                answer = json.dumps(repr(error))
-            os.write(write, answer.encode())
-            os._exit(0)
-        os.close(write)
-        end = time.monotonic() + 40
-        while os.waitpid(pid, os.WNOHANG)[0] == 0:
-            if time.monotonic() > end:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                return "hangs"
-            time.sleep(0.01)
-        return json.loads(os.read(read, 100_000))
+    in_child = functools.partial(forked.in_child, limit=40.0)
 """
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")}

@@ -9,12 +9,14 @@ import sys
 import textwrap
 
 import pytest
+from places import ROOT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 BEGINNING = """
     import hashlib, json, multiprocessing, os, signal, sys, threading, time, warnings
     import numpy as np
+    from forked import in_child
     from portnn import Network, Trainer, losses, nn, optim, tree
     from portnn.training import Callback, stop_on_signals
     warnings.simplefilter("ignore")
@@ -34,30 +36,6 @@ BEGINNING = """
         leaves = [net.backend.to_numpy(a) for a in tree.leaves((net.params, net.state))]
         return hashlib.sha256(b"".join(a.tobytes() for a in leaves)).hexdigest()
 
-    def in_child(work, limit=20.0):
-        # What work() returns in a forked child, or "hangs".
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                answer = json.dumps(work())
-            except BaseException as error:
-                answer = json.dumps(repr(error))
-            os.write(write, answer.encode())
-            os._exit(0)
-        os.close(write)
-        end = time.monotonic() + limit
-        while os.waitpid(pid, os.WNOHANG)[0] == 0:
-            if time.monotonic() > end:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                os.close(read)
-                return "hangs"
-            time.sleep(0.01)
-        answer = os.read(read, 100_000)
-        os.close(read)
-        return json.loads(answer)
-
     class AtEpochEnd(Callback):
         def __init__(self, work):
             self.work = work
@@ -72,7 +50,14 @@ def run(program, limit=120):
     code = (
         textwrap.dedent(BEGINNING) + textwrap.dedent(program) + "\nprint(json.dumps(told), flush=True)\nos._exit(0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=limit, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
