@@ -137,7 +137,8 @@ class Course(ABC):
             run.progress = Progress()
             run.history.records.append(record)
         self.callbacks.epoch_end(record)
-        network.settle()  # a callback may have put other parameters there
+        if network.trees.in_other_hands():  # a callback may have put other parameters there
+            network.settle()
         self.callbacks.pause()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from array_api_compat import array_namespace
 
@@ -18,6 +20,9 @@ from portnn.training.steps import augmented, gather
 
 __all__ = ["advice", "refuse_bad_parameters", "refuse_loss"]
 
+#: An array of fewer numbers is looked at together with others.
+_SMALL = 4096
+
 
 def refuse_loss(recipe: Recipe, run: Run, loss: float, step: int, piece: Piece) -> NoReturn:
     """Raise DivergenceError for a loss that is not finite, of the batch of a step that was done some steps ago."""
@@ -32,11 +37,7 @@ def refuse_bad_parameters(recipe: Recipe, stepper: Stepper) -> None:
     Adam's squares of one huge gradient, stays it: nothing would be learned any more, without a word.
     """
     every, run = stepper.changed(), stepper.run
-    leaves = tree.leaves(every)
-    if not leaves:
-        return
-    xp = array_namespace(leaves[0])
-    if bool(xp.all(xp.stack([xp.all(xp.isfinite(leaf)) for leaf in leaves]))):  # one look at the device
+    if _all_finite(tree.leaves(every)):
         return
     for what, values in every.items():
         for path, leaf in tree.flatten(values).items():
@@ -63,6 +64,23 @@ def _where(recipe: Recipe, run: Run, step: int, piece: Piece) -> str:
                 f"the first layer whose output is not finite is {path or 'the network'} ({type(layer).__name__}){why}"
             )
     return f"after step {run.step}, the outputs of all layers are finite for its batch"
+
+
+def _all_finite(leaves: Sequence[Array]) -> bool:
+    """With one look at the device; and with one call for all that is small, as each takes longer than its numbers."""
+    if not leaves:
+        return True
+    xp = array_namespace(leaves[0])
+    together: dict[Any, list[Array]] = {}
+    found = []
+    for leaf in leaves:
+        size = math.prod(leaf.shape)
+        if size < _SMALL:
+            together.setdefault(leaf.dtype, []).append(xp.reshape(leaf, (size,)))
+        else:
+            found.append(xp.all(xp.isfinite(leaf)))
+    found += [xp.all(xp.isfinite(xp.concat(some))) for some in together.values()]
+    return bool(xp.all(xp.stack(found)))
 
 
 def _finite(leaf: Array) -> bool:

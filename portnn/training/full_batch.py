@@ -68,11 +68,16 @@ class _Objective:
         self._recipe, self._run, self._data, self._between = recipe, stepper.run, data, between
         self._backend = net.backend
         self._method: Any = method
-        self._batches = [net.backend.asarray(index) for index in batches(data.x.shape[0], size)]
+        #: Of one size, but for the last one.
+        self._batches = list(batches(data.x.shape[0], size))
         # The same draws at every evaluation: the line search needs a function.
         noise = recipe.rng.child("noise", "full batch", stepper.run.step + 1)
-        self._add = net.backend.compile(adding_step(net, recipe.loss, noise))
+        self._loop = net.backend.loop(adding_step(net, recipe.loss, noise))
         self.state = net.state
+        params = net.params
+        self._like = tree.map(lambda _: None, params)
+        self._shapes = [leaf.shape for leaf in tree.leaves(params)]
+        self._ends = np.cumsum([math.prod(shape) for shape in self._shapes])[:-1]
         self.loss, self.evaluations = math.nan, 0
 
     def vector(self, params: Tree) -> Vector:
@@ -81,28 +86,35 @@ class _Objective:
 
     def params(self, vector: Vector) -> Tree:
         """The inverse of `vector`."""
-        net = self._recipe.network
-        like = tree.flatten(net.params)
-        ends = np.cumsum([math.prod(leaf.shape) for leaf in like.values()])
-        pieces = np.split(vector.astype(net.dtype), ends[:-1])
-        flat = {
-            path: self._backend.asarray(piece.reshape(leaf.shape).copy())
-            for (path, leaf), piece in zip(like.items(), pieces, strict=True)
-        }
-        return tree.unflatten(net.params, flat)
+        dtype = self._recipe.network.dtype
+        pairs = zip(np.split(vector.astype(dtype), self._ends), self._shapes, strict=True)
+        arrays = [self._backend.asarray(piece.reshape(shape).copy(), dtype) for piece, shape in pairs]
+        return tree.rebuild(self._like, arrays)
+
+    def _pass(self, params: Tree) -> tuple[Tree, Tree, tuple[Tree, Any, Any]]:
+        """A pass through all examples, to which the arrays of the parameters are given up.
+
+        The parameters, the state behind it, and the sums of gradients, losses and weights.
+        """
+        backend, net = self._backend, self._recipe.network
+        zero = backend.asarray(0.0, net.dtype)
+        carry = params, tree.map(backend.copy, net.state), (zeros_like(params), backend.copy(zero), backend.copy(zero))
+        number = 0
+        while number < len(self._batches):
+            size = len(self._batches[number])
+            some = [rows for rows in self._batches[number : number + self._loop.most(size)] if len(rows) == size]
+            steps = [{"step": number + i, "optimizer": {}} for i in range(len(some))]
+            carry, _ = self._loop.run(carry, self._data, some, [0] * len(some), steps)
+            number += len(some)
+        return carry
 
     def __call__(self, vector: Vector) -> tuple[float, Vector]:
-        backend, net = self._backend, self._recipe.network
-        params = self.params(vector)
-        total = zeros_like(params)
-        zero = backend.asarray(0.0, net.dtype)
-        sums, state = (backend.copy(zero), backend.copy(zero)), tree.map(backend.copy, net.state)
-        for number, index in enumerate(self._batches):
-            total, sums, state = self._add(total, sums, state, params, self._data.batch(index), number)
+        backend = self._backend
+        params, state, (total, *sums) = self._pass(self.params(vector))
         if self._recipe.regularizer is not None:
             penalty, total = self._recipe.regularizer(params, total, 1.0)
-            sums = (sums[0] + penalty, sums[1])
-        loss_sum, weight = backend.to_floats(list(sums))
+            sums[0] = sums[0] + penalty
+        loss_sum, weight = backend.to_floats(sums)
         self._between()
         self.state, self.loss = state, loss_sum / weight
         self.evaluations += 1

@@ -99,19 +99,25 @@ def training_step(
 
 
 def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., Any]:
-    """Adds the loss and the gradients of a batch to the sums so far; its first three arguments are given up."""
+    """A step that changes no parameters: its slots are the sums of gradients, losses and weights of the batches so far.
+
+    Its first three arguments are given up.
+    """
     layer = network.layer
 
     def add(
-        total: Tree, sums: tuple[Array, Array], state: Tree, params: Tree, batch: Batch, number: int
-    ) -> tuple[Tree, tuple[Array, Array], Tree]:
+        params: Tree, state: Tree, sums: tuple[Tree, Array, Array], batch: Batch, hyper: Any
+    ) -> tuple[Tree, Tree, tuple[Tree, Array, Array], Array]:
+        gradient, losses, weights = sums
         rows, target, weight, each = gather_counted(network, loss, batch)
-        prediction, new_state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(number))
+        rng = noise.at(hyper["step"])
+        prediction, new_state, backward = layer.forward(params, state, rows, train=True, rng=rng)
         value, loss_backward = loss(prediction, target, weight)
         _, here = loss.totals(prediction, target, weight)
         _, grads = backward(loss_backward(here), input_grad=False)
         grads, state = _if_any_counts(loss, weight, each, grads, new_state, state)
-        return tree.map(lambda t, g: t + g, total, grads), (sums[0] + value * here, sums[1] + here), state
+        gradient = tree.map(lambda t, g: t + g, gradient, grads)
+        return params, state, (gradient, losses + value * here, weights + here), value
 
     return add
 

@@ -81,11 +81,15 @@ class TapeLoop(Loop):
     def _run(
         self, carry: tuple[Any, Any, Any], data: Any, rows: Any, turns: Any, hyper: Any
     ) -> tuple[tuple[Any, Any, Any], Any]:
-        if self.reason is None:
-            carry = tree.map(np.asarray, carry)  # NumPy gives a number for a sum, which cannot be written to
-        if self.reason or not (tapes := self._prepared(carry, data, rows, turns, hyper)):
+        if self.reason:
             return Loop.run(self, carry, data, rows, turns, hyper)
-        arrays = arrays_of(carry, data)
+        leaves = tuple(tree.leaves(carry))
+        if not all([type(leaf) is np.ndarray for leaf in leaves]):
+            leaves = tuple(map(np.asarray, leaves))  # NumPy gives a number for a sum, which cannot be written to
+            carry = tree.rebuild(carry, leaves)
+        if not (tapes := self._prepared(carry, leaves, data, rows, turns, hyper)):
+            return Loop.run(self, carry, data, rows, turns, hyper)
+        arrays = arrays_of(leaves, data)
         losses: list[Any] = []
         start = 0
         while start < len(rows):
@@ -99,7 +103,9 @@ class TapeLoop(Loop):
         self.replayed += len(rows)
         return carry, losses
 
-    def _prepared(self, carry: Any, data: Any, rows: Any, turns: Any, hyper: Any) -> dict[int, Tape] | None:
+    def _prepared(
+        self, carry: Any, leaves: tuple[Any, ...], data: Any, rows: Any, turns: Any, hyper: Any
+    ) -> dict[int, Tape] | None:
         """The tapes of some steps; None as long as such steps are done from Python."""
         cores = workspace().cores()
         form = (len(rows[0]), 1 if cores is None else cores.count, *map(_layout, data))
@@ -113,7 +119,7 @@ class TapeLoop(Loop):
             if len(self._tapes) >= _FORMS:
                 self._tapes.clear()
             tapes = self._tapes[form] = {}
-        if not all(leaf.flags.carray for leaf in tree.leaves(carry)):
+        if not all([leaf.flags.carray for leaf in leaves]):
             self._refuse("parameters that are not contiguous, or not to be written to")
             return None
         for turn in sorted(set(turns) - set(tapes)):
