@@ -1,28 +1,37 @@
-"""How the loops of the Numba twins are compiled, and loaded when they are first needed: Numba takes a while.
+"""The loops of the Numba twins: compiled for the arguments that they are first given, kept on disk, and called.
 
-They run without the GIL and on one thread, and the compiled code is kept on disk. A fork waits until no thread is
-loading or compiling them: the child could do neither, as it does not have the thread that holds the locks.
+They run without the GIL and on one thread. Numba is imported only where something is to be compiled; to load what is
+kept takes a tenth of the time of that import.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
 import sys
-import threading
 import warnings
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from types import SimpleNamespace
 from typing import Any, TypeVar, cast
+
+import numpy as np
 
 from portnn.backend import first_line
 
+from .loading import loading
 from .recording import recorder
 
-__all__ = ["HAS_NUMBA", "compiled", "loaded", "loops"]
+__all__ = ["HAS_NUMBA", "Code", "Compiled", "Loops", "compiled", "loaded", "loops"]
 
 F = TypeVar("F")
+
+#: What a function is called in the object file that was made of it.
+_SYMBOL = "portnn_loop"
+
+_ARRAY = np.ndarray
 
 
 def _switched_off() -> bool:
@@ -38,77 +47,170 @@ HAS_NUMBA = find_spec("numba") is not None and not _switched_off()
 
 
 def compiled(function: F) -> F:
+    """Numba's decorator with the options of all loops, for the modules in `loops`."""
     from numba import njit
 
-    # NumPy's division, which does not raise: a loop with a test for zero in it is not vectorised.
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return cast(F, njit(cache=True, **options)(function))
-    except RuntimeError:  # neither beside the file nor in the user's folder may the compiled code be written
-        return cast(F, njit(**options)(function))
+    # NumPy's division, which does not raise: a loop with a test for zero in it is not vectorised. No memory of Numba's
+    # and no wrappers for Python: the code is called by its address, also where Numba is not imported.
+    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
+    return cast(F, njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function))
 
 
-class Compiled:
-    """What Numba made of a function; a call is also written down where this thread records.
+@dataclass(frozen=True)
+class Code:
+    """What was made of a loop for arguments of some forms.
 
     Attributes
     ----------
-    dispatcher
-        Numba's own object.
+    address : int
+        Of a function that takes two addresses, of what it gives and of its error, and then the flat arguments.
+    gives : str
+        v for nothing, i for an integer, t for a truth value.
+    letters : str
+        One for each of the flat arguments, as for `machine_code.caller`.
     """
 
-    def __init__(self, dispatcher: Any) -> None:
-        self.dispatcher, self.__name__, self.py_func = dispatcher, dispatcher.__name__, dispatcher.py_func
+    address: int
+    gives: str
+    letters: str
+
+    @property
+    def kinds(self) -> str:
+        """For `machine_code.caller`."""
+        return "i:ii" + self.letters
+
+
+class Compiled:
+    """A loop; a call is also written down where this thread records.
+
+    Parameters
+    ----------
+    subject, name : str
+        The module in `loops` that it stands in, and its name there.
+    """
+
+    def __init__(self, subject: str, name: str) -> None:
+        self.__name__, self._subject = name, subject
+        self._codes: dict[Any, Code] = {}
+        self._calls: dict[Any, Any] = {}
 
     def __call__(self, *args: Any) -> Any:
         here = recorder()
-        return self.dispatcher(*args) if here is None else here.loop(self.dispatcher, args)
+        return self.now(*args) if here is None else here.loop(self, args)
+
+    def now(self, *args: Any) -> Any:
+        """A call that nobody writes down."""
+        forms = tuple([(a.dtype, a.ndim, a.flags.num) if type(a) is _ARRAY else type(a) for a in args])
+        call = self._calls.get(forms)
+        if call is None:
+            call = self._calls[forms] = self._call(args)
+        return call(args)
+
+    def _call(self, args: tuple[Any, ...]) -> Any:
+        from .machine_code import FAILED, python_call
+
+        code, letters, flat = self.code(args), [], 0
+        for argument in args:
+            if isinstance(argument, np.ndarray):
+                letters.append(f"a{argument.ndim}:{argument.itemsize}")
+                flat += 5 + 2 * argument.ndim
+            else:
+                many = len(argument) if isinstance(argument, tuple) else 1
+                letters += ["u"] if type(argument) is np.uint64 else list(code.letters[flat : flat + many])
+                flat += many
+        call, gives = python_call(code.gives, tuple(letters)), code.gives
+        several = any(isinstance(argument, tuple) for argument in args)
+
+        def called(args: Any) -> Any:
+            if several:
+                args = [value for a in args for value in (a if type(a) is tuple else (a,))]
+            result = call(code.address, args)
+            if result == FAILED:  # nothing else is raised in a loop
+                raise IndexError(f"{self.__name__}: an index is out of range")
+            return None if gives == "v" else bool(result) if gives == "t" else result
+
+        return called
+
+    def code(self, args: tuple[Any, ...]) -> Code:
+        """The code for such arguments: loaded if it was kept, else compiled."""
+        form = ",".join(map(_form, args))
+        with loading:
+            code = self._codes.get(form)
+            if code is None:
+                code = self._codes[form] = self._made(form, args)
+        return code
+
+    def _made(self, form: str, args: tuple[Any, ...]) -> Code:
+        from . import kept
+        from .machine_code import install
+
+        name = f"{self._subject}.{self.__name__}-{hashlib.sha256(form.encode()).hexdigest()[:16]}"
+        content = kept.read(name)
+        if content is None:
+            from .compiler import compile_loop
+
+            function = getattr(import_module(f".loops.{self._subject}", __package__), self.__name__)
+            code, *described = compile_loop(function, args, _SYMBOL)
+            content = json.dumps(described).encode() + b"\n" + code
+            kept.write(name, content)
+        header, code = content.split(b"\n", 1)
+        return Code(install(code, _SYMBOL), *json.loads(header))
+
+
+def _form(argument: Any) -> str:
+    """All that the code for an argument depends on."""
+    if isinstance(argument, np.ndarray):
+        flags = argument.flags
+        order = "C" if flags.c_contiguous else "F" if flags.f_contiguous else "A"
+        return f"{argument.dtype.str} {argument.ndim} {order} {flags.aligned} {flags.writeable}"
+    if isinstance(argument, tuple):
+        return f"({' '.join(map(_form, argument))})"
+    return type(argument).__name__
+
+
+class Loops:
+    """The loops of a module by their names; the module itself is imported only to be compiled."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __getattr__(self, name: str) -> Compiled:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        vars(self)[name] = loop = Compiled(self._subject, name)
+        return loop
 
 
 def loaded(module: str) -> Any:
-    """A module beside this one that imports Numba: no other thread forks meanwhile."""
-    with _loading:
+    """A module beside this one that takes long to import: no other thread forks meanwhile."""
+    with loading:
         return import_module(f".{module}", __package__)
 
 
 @functools.cache
 def loops(subject: str) -> Any:
-    """The functions of the module ``loops.<subject>`` by their names.
+    """`Loops`: the functions of the module ``loops.<subject>`` by their names.
 
     None without Numba or where it is switched off, and with a warning where it is installed but of no use.
     """
     if not HAS_NUMBA:
         return None
     try:
-        from numba import config
-
-        if config.DISABLE_JIT:  # by its file or in the program: the loops would be run by Python
-            return None
-        module = loaded(f"loops.{subject}")
-        return SimpleNamespace(**{name: Compiled(f) for name, f in vars(module).items() if hasattr(f, "py_func")})
+        with loading:
+            return Loops(subject) if _usable() else None
     except ImportError as error:  # as where NumPy is newer than Numba knows
         warnings.warn(f"Numba cannot be used, so training is slower: {first_line(error)}", RuntimeWarning, stacklevel=2)
         return None
 
 
-_loading = threading.RLock()
-#: Numba's own lock, while it is held for a fork.
-_compiling: list[Any] = []
+def _usable() -> bool:
+    """Whether loops can be compiled, or were compiled with these versions. Raises ImportError."""
+    from . import kept
+    from .machine_code import knows_arrays
 
-
-def _before_fork() -> None:
-    _loading.acquire()
-    compiler = sys.modules.get("numba.core.compiler_lock")
-    if compiler is not None:
-        compiler.global_compiler_lock.acquire()
-        _compiling.append(compiler.global_compiler_lock)
-
-
-def _after_fork() -> None:
-    while _compiling:
-        _compiling.pop().release()
-    _loading.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    numba, here = sys.modules.get("numba"), kept.folder()
+    if numba is None and (here is None or not any(here.iterdir())):
+        numba = import_module("numba")
+    if numba is not None and numba.config.DISABLE_JIT:  # by its file or in the program: loops would be run by Python
+        return False
+    return knows_arrays()

@@ -36,7 +36,7 @@ class _Rule(InPlaceRule):
         if compiled is None:
             return _adam if self.__name__ == "adam" else functools.partial(_by_pieces, registry[self.__name__].portable)
         loop = getattr(compiled, self.__name__)
-        names = list(inspect.signature(loop.py_func).parameters)
+        names = list(inspect.signature(registry[self.__name__].portable).parameters)
 
         def call(arrays: list[Any], hyper: Mapping[str, Any]) -> None:
             numbers = [hyper[name] for name in names[len(arrays) :]]

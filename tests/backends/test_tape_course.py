@@ -325,12 +325,12 @@ def test_cores_do_not_wait_for_a_thread_that_was_interrupted(monkeypatch):
 
     class Interrupted:
         @staticmethod
-        def dispatcher(*args):
+        def now(*args):
             part, together = args[5:7]
             threads.append(together)
             if together > 1 and part == 0:
                 raise KeyboardInterrupt
-            return replay.dispatcher(*args)
+            return replay.now(*args)
 
     trainer = make(layer=nn.Sequential([nn.Affine(3000), nn.Tanh(), nn.Affine(3)]))
     with trainer.network.backend.context():

@@ -1,4 +1,4 @@
-"""Tapes in processes: forks before and after one was made, Ctrl-C, and code that Numba cannot keep on disk."""
+"""Tapes in processes: forks before and after one was made, Ctrl-C, and code that cannot be kept on disk."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def code_of(program):
     return textwrap.dedent(BEGINNING) + textwrap.dedent(program) + "\nprint(json.dumps(told), flush=True)\n"
 
 
-def run(program):
+def run(program, **environment):
     """What a program puts into ``told``."""
     done = subprocess.run(
         [sys.executable, "-c", code_of(program)],
@@ -57,7 +57,7 @@ def run(program):
         text=True,
         timeout=150,
         check=False,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -127,17 +127,19 @@ def test_ctrl_c_is_answered_at_once(hidden):
     assert 0 < told["steps"] <= 8
 
 
-def test_code_that_numba_cannot_keep():
-    """Neither beside its file nor in the user's folder: then it is compiled anew in each process."""
-    told = run("""
-        import numba.core.caching
-        numba.core.caching.CacheImpl._locator_classes = []
+def test_code_that_cannot_be_kept(tmp_path):
+    """Nowhere on disk: then it is compiled anew in each process."""
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    told = run(
+        """
         trainer = fit(make())
         told["tape"] = told_of(trainer)
         with step_by_step():
             told["plain"] = told_of(fit(make()))
-        from portnn_backends.on_numpy.compile import loops
-        told["cached"] = type(loops("replay").replay.dispatcher._cache).__name__
-    """)
-    assert told["cached"] == "NullCache"
+        from portnn_backends.on_numpy import kept
+        told["kept"] = str(kept.folder())
+        """,
+        NUMBA_CACHE_DIR=str(tmp_path / "file" / "folder"),
+    )
+    assert told["kept"] == "None"
     assert told["tape"] == [None, 1, told["plain"][-1]]

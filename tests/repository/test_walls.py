@@ -173,7 +173,7 @@ def test_python_m_portnn_and_what_it_does_not_take():
     code, output, errors = asked("--help", stdout=subprocess.PIPE)
     assert (code, errors) == (0, "")
     assert "which backends can be used here" in output
-    expected = "error: python -m portnn takes no arguments, and was given --devices\n"
+    expected = "error: python -m portnn takes no arguments, or compile, and was given --devices\n"
     assert asked("--devices", stdout=subprocess.PIPE) == (2, "", expected)
     if os.path.exists("/dev/full"):
         with open("/dev/full", "wb") as full:

@@ -45,7 +45,7 @@ BEGINNING = """
 """
 
 
-def run(program, limit=120):
+def run(program, limit=120, **environment):
     """What a program puts into ``told``."""
     code = (
         textwrap.dedent(BEGINNING) + textwrap.dedent(program) + "\nprint(json.dumps(told), flush=True)\nos._exit(0)\n"
@@ -56,7 +56,7 @@ def run(program, limit=120):
         text=True,
         timeout=limit,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")},
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")} | environment,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -124,9 +124,10 @@ def test_blas_has_its_threads_in_a_child_and_the_parent_keeps_the_cores():
 
 
 @pytest.mark.slow
-def test_a_fork_waits_for_a_thread_that_loads_numba():
+def test_a_fork_waits_for_a_thread_that_loads_numba(tmp_path):
     pytest.importorskip("numba")
-    told = run("""
+    told = run(
+        """
         import sys
         thread = threading.Thread(target=lambda: fit(network()))
         thread.start()
@@ -134,7 +135,9 @@ def test_a_fork_waits_for_a_thread_that_loads_numba():
             time.sleep(0.001)
         told["child"] = in_child(lambda: len(digest(fit(network()))), limit=60.0)
         thread.join()
-    """)
+        """,
+        NUMBA_CACHE_DIR=str(tmp_path),  # where nothing is kept, so that Numba is needed
+    )
     assert told["child"] == 64
 
 

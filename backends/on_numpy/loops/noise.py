@@ -59,15 +59,15 @@ def _upper24(word: Any) -> Any:
 @compiled
 def uniform32(first: int, step: Any, key0: Any, key1: Any, out: Any) -> None:
     """Fill ``out`` with the float32 numbers from block ``first`` on: eight of each block, 24 bits, lower half first."""
-    spare = np.empty(16, out.dtype)
-    for start in range(0, out.size, 16):
-        words = _two_blocks(np.uint64(first + start // 8), step, key0, key1)
-        rest = out[start:]
-        to = rest if rest.size >= 16 else spare
+    whole = out.size - out.size % 16
+    for start in range(0, whole, 16):
+        words, rest = _two_blocks(np.uint64(first + start // 8), step, key0, key1), out[start:]
         for j in range(8):
-            to[2 * j], to[2 * j + 1] = _upper24(words[j]), _upper24(words[j] >> np.uint64(32))
-        if rest.size < 16:
-            rest[:] = spare[: rest.size]
+            rest[2 * j], rest[2 * j + 1] = _upper24(words[j]), _upper24(words[j] >> np.uint64(32))
+    if whole < out.size:
+        words, rest = _two_blocks(np.uint64(first + whole // 8), step, key0, key1), out[whole:]
+        for j in range(rest.size):
+            rest[j] = _upper24(words[j // 2] >> np.uint64(32 * (j % 2)))
 
 
 @compiled

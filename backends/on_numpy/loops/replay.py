@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -106,27 +105,32 @@ def replay(
 
 
 @compiled
-def over(function: int, data: int, args: Any, count: Any, steps: Any, shape: Any, strides: Any) -> None:
+def over(function: int, data: int, args: Any, count: Any, steps: Any, shape: Any, strides: Any, room: Any) -> None:
     """NumPy's inner loop, once for each place in the outer axes.
 
     args : (operands,) addresses; count : (1,) or more; steps : of the inner loop; shape : (axes,); strides :
-    (axes, operands), bytes
+    (axes, operands), bytes; room : (2 operands + axes,) words to compute in
     """
     operands, axes = args.shape[0], shape.shape[0]
-    here, place, given = args.copy(), np.zeros(axes, np.int64), args.copy()
+    given, place = operands, 2 * operands
+    for j in range(operands):
+        room[j] = args[j]
+    for axis in range(axes):
+        room[place + axis] = 0
     while True:
-        given[:] = here  # which the loop may change
-        _call_loop(function, _address(given), _address(count), _address(steps), data)
+        for j in range(operands):
+            room[given + j] = room[j]  # which the loop may change
+        _call_loop(function, _address(room) + 8 * given, _address(count), _address(steps), data)
         axis = axes - 1
         while axis >= 0:
-            place[axis] += 1
+            room[place + axis] += 1
             for j in range(operands):
-                here[j] += strides[axis, j]
-            if place[axis] < shape[axis]:
+                room[j] += strides[axis, j]
+            if room[place + axis] < shape[axis]:
                 break
             for j in range(operands):
-                here[j] -= strides[axis, j] * shape[axis]
-            place[axis] = 0
+                room[j] -= strides[axis, j] * shape[axis]
+            room[place + axis] = 0
             axis -= 1
         if axis < 0:
             return

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..compile import loops
-from .native import flat_arguments, loop_kinds, loop_of, numba_function
+from ..compile import Code, Compiled, loops
+from .native import flat_arguments, loop_kinds, loop_of
 from .numbers import StepFloat, StepInt, Unrecordable, plain_number
 from .words import Place, Shifted, Words, plain, strided
 
@@ -28,7 +28,7 @@ _LONG = 16
 class Recorder(Words):
     """Writes down what a step does."""
 
-    def loop(self, compiled: Any, arguments: tuple[Any, ...]) -> Any:
+    def loop(self, compiled: Compiled, arguments: tuple[Any, ...]) -> Any:
         """A call of what Numba compiled: done, and written down."""
         given = tuple(_given(argument) for argument in arguments)
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
@@ -37,17 +37,16 @@ class Recorder(Words):
                 self.reads(a)
         constants = [a for a in arrays if not self.root(a).fresh and self.root(a).name is None]
         before = [a.tobytes() for a in constants]
-        result = compiled(*given)
+        result = compiled.now(*given)
         if before != [a.tobytes() for a in constants]:
             raise Unrecordable(f"{compiled.__name__} changes an array that is not made in the step")
-        function, kinds = numba_function(compiled, given)
         words: list[Any] = []
         for argument, value in zip(arguments, given, strict=True):
             if isinstance(argument, StepFloat | StepInt):
                 words.append((argument, np.asarray(value).dtype))
             else:
                 words += [_word(word) for word in flat_arguments(value)]
-        self._instruct_compiled(compiled.__name__, kinds, function, words, sum(a.nbytes for a in arrays))
+        self._instruct_compiled(compiled.__name__, compiled.code(given), words, sum(a.nbytes for a in arrays))
         for a in arrays:
             if self.root(a).fresh:
                 self.writes(a)
@@ -125,11 +124,9 @@ class Recorder(Words):
             return
         shape = Place(self.block(counts[:-1]), len(counts) - 1)
         strides = Place(self.block([s for axis in steps[:-1] for s in axis]), n * (len(counts) - 1))
-        walk = loops("replay").over
-        numbers = np.zeros(1, np.int64)
-        address_, kinds = numba_function(
-            walk.dispatcher, (1, 1, numbers, numbers, numbers, numbers, numbers.reshape(1, 1))
-        )
+        room = Place(self.block([0] * (2 * n + len(counts) - 1)), 2 * n + len(counts) - 1)
+        row = np.zeros(1, np.int64)
+        code = loops("replay").over.code((1, 1, row, row, row, row, row.reshape(1, 1), row))
         words: list[Any] = [function, data]
         for place, form in (
             (args, (n,)),
@@ -137,9 +134,10 @@ class Recorder(Words):
             (inner_steps, (n,)),
             (shape, (shape.size,)),
             (strides, (shape.size, n)),
+            (room, (room.size,)),
         ):
             words += [0, 0, place.size, 8, place, *form, *([8] if len(form) == 1 else [8 * n, 8])]
-        self._instruct_compiled(name, kinds, address_, words, bytes_)
+        self._instruct_compiled(name, code, words, bytes_)
 
     def convert(self, x: Any, out: Any) -> None:
         """Values of one dtype as those of another, or just copied; ``x`` is broadcast."""
@@ -175,16 +173,16 @@ class Recorder(Words):
                 ]
             )
             return
-        function, kinds = numba_function(getattr(loops("replay"), name).dispatcher, arrays)
+        code = getattr(loops("replay"), name).code(arrays)
         words = [_word(word) for a in arrays for word in flat_arguments(a)]
         # Of an array that is not cut, as much is read as is written.
         bytes_ = sum(a.nbytes for a in arrays[whole:]) + whole * arrays[-1].nbytes
-        self._instruct_compiled(name, kinds, function, words, bytes_)
+        self._instruct_compiled(name, code, words, bytes_)
 
-    def _instruct_compiled(self, name: str, kinds: str, function: int, words: Sequence[Any], bytes_: int) -> None:
+    def _instruct_compiled(self, name: str, code: Code, words: Sequence[Any], bytes_: int) -> None:
         """A function of Numba's, which also wants room for what it gives and for its error."""
         room = self.block([0] * 8)
-        self.instruct(name, kinds, function, [Place(room, 4), Place(room + 4, 4), *words], bytes_)
+        self.instruct(name, code.kinds, code.address, [Place(room, 4), Place(room + 4, 4), *words], bytes_)
 
     def reduce(self, ufunc: np.ufunc, x: Any, axes: tuple[int, ...], output: Any, initial: Any) -> None:
         """A reduction over some axes; ``output`` has them, with length 1."""

@@ -97,7 +97,7 @@ class Tape:
         together = cores is not None and cores.alone and self._shares and steps * self._seconds > _WORTH
         threads, began = parts if together else 1, time.perf_counter()
         flags = np.zeros(8 * parts, np.int64)
-        replay, wrong = loops("replay").replay.dispatcher, np.zeros(parts, np.int64)
+        replay, wrong = loops("replay").replay.now, np.zeros(parts, np.int64)
 
         def walk(part: int) -> None:
             wrong[part] = replay(self._program, self._words, self._places, numbers, flags, part, threads, parts, _LOOKS)
@@ -145,8 +145,9 @@ class Tape:
         rows, losses = np.ascontiguousarray(rows, np.int64), np.empty(len(hyper), self.loss.dtype)
         numbers = self._numbers_of(rows, losses, hyper)
         spent = np.zeros((len(hyper), *self._program.shape[:2]), np.int64)
-        look = loops("timed").timed.dispatcher(
-            self._program, self._words, self._places, numbers, time.CLOCK_MONOTONIC, spent
+        clock = np.zeros(2, np.int64)
+        look = loops("timed").timed.now(
+            self._program, self._words, self._places, numbers, time.CLOCK_MONOTONIC, clock, spent
         )
         return spent, int(look)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .native import caller
+from ..machine_code import caller
 from .numbers import StepFloat, StepInt, Unrecordable, plain_number
 
 __all__ = ["MEET", "Instruction", "Place", "Root", "Shifted", "Words", "address", "bits", "owner", "plain", "strided"]

@@ -1,0 +1,112 @@
+"""Compiled code on disk: where it is kept, for which sources, versions and processor, and how it is read and written.
+
+In the folder that ``NUMBA_CACHE_DIR`` names, else beside the loops, else in the user's folder for such things. What
+others may have changed meanwhile is in the name of the folder, so nothing in it is ever out of date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from portnn.storage import write_atomically
+
+__all__ = ["folder", "read", "write"]
+
+#: Seconds after which code for other sources or versions is deleted, if nothing was compiled for them.
+_OLD = 60 * 24 * 3600
+
+#: Hexadecimal digits of a digest.
+_DIGITS = 64
+
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def folder() -> Path | None:
+    """The folder for code of these sources, versions and processor; None where no folder can be written."""
+    name = f"portnn-{_key()}"
+    for place in _places():
+        here = place / name
+        if here.is_dir():
+            return here
+        try:
+            here.mkdir(parents=True)
+        except OSError:
+            continue
+        _delete_old(place)
+        return here
+    _log.warning("compiled code can be kept nowhere, so each process compiles: set NUMBA_CACHE_DIR to a folder")
+    return None
+
+
+def read(name: str) -> bytes | None:
+    """What was kept under a name; None if there is nothing, or nothing whole."""
+    here = folder()
+    if here is None:
+        return None
+    try:
+        digest, content = (here / name).read_bytes().split(b"\n", 1)
+    except (OSError, ValueError):
+        return None
+    return content if digest == _digest(content) else None
+
+
+def write(name: str, content: bytes) -> None:
+    """Keep something, or say once why not."""
+    here = folder()
+    if here is None:
+        return
+    try:
+        write_atomically(here / name, _digest(content) + b"\n" + content)
+    except OSError as error:
+        _not_written(str(error))
+
+
+@functools.cache
+def _not_written(reason: str) -> None:
+    _log.warning("compiled code cannot be kept: %s", reason)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def _key() -> str:
+    """Of everything that compiled code depends on."""
+    here = Path(__file__).parent
+    parts = [path.read_bytes() for path in sorted([*here.glob("loops/*.py"), *here.glob("compile*.py")])]
+    settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
+    machine = sys.platform, platform.machine(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    versions = sys.version, np.__version__, version("numba"), version("llvmlite")
+    return hashlib.sha256(repr((parts, settings, machine, versions)).encode()).hexdigest()[:16]
+
+
+def _places() -> Iterator[Path]:
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(chosen)
+        return
+    yield Path(__file__).parent / "loops" / "__pycache__"
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        home = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+        yield (Path(home) if home else Path.home() / ".cache") / "portnn"
+
+
+def _delete_old(place: Path) -> None:
+    for other in place.glob("portnn-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - other.stat().st_mtime > _OLD:
+                shutil.rmtree(other)
