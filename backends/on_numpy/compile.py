@@ -80,7 +80,8 @@ def loops(subject: str) -> Any:
     if not HAS_NUMBA:
         return None
     try:
-        from numba import config
+        with _loading:  # Numba itself, too
+            from numba import config
 
         if config.DISABLE_JIT:  # by its file or in the program: the loops would be run by Python
             return None
