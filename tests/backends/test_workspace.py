@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 from portnn_backends.on_numpy import workspace as numpy_workspace
+from portnn_backends.on_numpy.blas import numbers_of_threads
 from portnn_backends.on_numpy.workspace import Workspace, empty, share, workspace
 
 from portnn import Network, Trainer, get_backend, kernels, losses, nn, optim
@@ -20,15 +21,15 @@ LARGE = (100, 1000)
 
 
 def blas_threads():
-    return [library.get_num_threads() for library in numpy_workspace._blas()]
+    return numbers_of_threads()
 
 
 @pytest.fixture
 def two_cores(monkeypatch):
     """As if BLAS had two threads, wherever the tests run; they are taken over only with Numba."""
     pytest.importorskip("numba")
-    take = numpy_workspace._take
-    monkeypatch.setattr(numpy_workspace, "_take", lambda: max(2, take()))
+    take = numpy_workspace.take
+    monkeypatch.setattr(numpy_workspace, "take", lambda: max(2, take()))
 
 
 def test_memory_is_used_again_once_nobody_holds_it():
