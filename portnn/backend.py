@@ -237,6 +237,10 @@ class Backend(Registered, ABC):
         """What does many such steps in a row; of several steps, one after the other as they are told."""
         return Loop(self, steps)
 
+    def all_finite(self, x: Array) -> bool:
+        """Whether a floating-point array holds neither NaN nor infinity; waits for the device."""
+        return bool(self.xp.all(self.xp.isfinite(x)))
+
     def describe(self) -> str:
         """The device in words, for tables and reports."""
         return self.device

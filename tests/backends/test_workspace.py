@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -284,3 +285,22 @@ def test_many_leaves_have_the_bits_of_one_after_the_other(rule):
         assert actual[0] is leaf[0]
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("held", [True, False])
+def test_numbers_that_are_not_finite_are_found(dtype, held):
+    backend = get_backend("cpu")
+    largest = np.finfo(dtype).max
+    with backend.context() if held else nullcontext():
+        for n in (0, 1, 7, 100_001):
+            x = np.full((n, 2), largest, dtype)
+            for good in (x, x[::-1], x.T, -x, 0 * x):
+                assert backend.all_finite(good)
+            for place in {0, n // 2, n - 1} if n else ():
+                for value in (np.nan, np.inf, -np.inf):
+                    for base in (x, 0 * x):
+                        bad = base.copy()
+                        bad[place, 1] = value
+                        assert not backend.all_finite(bad)
+                        assert not backend.all_finite(bad[:, ::-1])
