@@ -13,11 +13,13 @@ import numpy as np
 from portnn._typing import Shape
 from portnn.backend import Backend, RandomStream, Status
 from portnn.errors import BackendError
+from portnn.forward import Forward
 from portnn.kernels import Kernel
 from portnn.loop import Loop
 
 from .arrays import FLOATS
 from .compile import HAS_NUMBA, loaded
+from .forward import TapeForward
 from .kernels import KERNELS
 from .noise import philox_uniform
 from .recording import recorder
@@ -80,6 +82,9 @@ class NumpyBackend(Backend):
             loop: Loop = loaded("tape.loop").TapeLoop(self, steps)
             return loop
         return FlushingLoop(self, steps)
+
+    def forward(self, apply: Callable[..., Any]) -> Forward:
+        return TapeForward(apply) if HAS_NUMBA else Forward(apply)
 
     def all_finite(self, x: Any) -> bool:
         # The square of a number that is not finite is none either: one pass, and no array of truth values. Where the
