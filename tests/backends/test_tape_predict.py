@@ -12,7 +12,7 @@ from portnn_backends.on_numpy.forward import TapeForward
 from portnn_backends.on_numpy.subnormal import is_flushing
 from tapes import OTHER_NUMBERS, layer, needs_numba
 
-from portnn import Network, Trainer, kernels, losses, metrics, nn, optim
+from portnn import MLPClassifier, Network, Trainer, kernels, losses, metrics, nn, optim
 from portnn.errors import DataError, ShapeError
 from portnn.forward import Forward
 from portnn.random import Stream
@@ -422,6 +422,23 @@ def test_what_is_measured_in_training_is_the_same():
     assert measured == expected
     for name in ("loss", "val_loss", "val_accuracy"):
         assert ours.history[name] == theirs.history[name]
+
+
+def test_estimators_predict_from_tapes():
+    x, y = numbers(60), np.arange(60) % 3
+    classifier = MLPClassifier((8,), max_iter=3, random_state=0)
+    with pytest.warns(UserWarning, match="iterations"):
+        classifier.fit(x, y)
+    expected = classifier.predict_proba(x[:1])
+    for _ in range(2 * FIRST):
+        found = classifier.predict_proba(x[:1])
+    assert found.tobytes() == expected.tobytes()
+    forward = classifier._trainer.network.forward
+    assert forward.replayed
+    classifier.coefs_[0] = classifier.coefs_[0] * 2.0
+    changed = classifier.predict_proba(x[:1])
+    assert changed.tobytes() != expected.tobytes()
+    assert classifier._trainer.network.predict(x[:1]).shape == (1, 3)
 
 
 def test_without_numba(monkeypatch):
