@@ -16,6 +16,7 @@ from portnn import MLPClassifier, Network, Trainer, kernels, losses, metrics, nn
 from portnn.errors import DataError, ShapeError
 from portnn.forward import Forward
 from portnn.random import Stream
+from portnn.training import Callback
 
 pytestmark = needs_numba
 
@@ -404,6 +405,56 @@ def test_a_tape_in_use_is_not_waited_for():
     assert net.forward.replayed == before
     net.forward.forget_threads()  # as a child does
     assert_from_tape(net, x)
+
+
+class Biases(Callback):
+    """What the network gives for zeros after each step, by its parameters."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def on_epoch_end(self, trainer, record):
+        self.seen.add(trainer.network.params[0]["b"].tobytes())
+
+
+class Asked(Callback):
+    """Goes on when somebody has asked in the meantime: however busy the machine is, some do in each epoch."""
+
+    def __init__(self):
+        self.event = threading.Event()
+
+    def on_epoch_end(self, trainer, record):
+        assert self.event.wait(timeout=30)
+        self.event.clear()
+
+
+def test_while_another_thread_trains():
+    """Each prediction is of the parameters between two steps."""
+
+    def trainer_of(net, *callbacks):
+        return Trainer(net, losses.HalfSquaredError(), optim.SGD(lr=0.01), rng=0, callbacks=callbacks)
+
+    def fit(trainer):
+        trainer.fit(numbers(32), numbers(32, 3, seed=1), epochs=120, batch_size=32)
+
+    biases = Biases()
+    fit(trainer_of(network(nn.Affine(3)), biases))
+    assert len(biases.seen) > 100
+    net, zeros = network(nn.Affine(3)), np.zeros((1, 4), np.float32)
+    recorded(net, zeros)
+    first = net.predict(zeros).tobytes()
+    asked = Asked()
+    thread = threading.Thread(target=fit, args=(trainer_of(net, asked),))
+    before, found = net.forward.replayed, set()
+    thread.start()
+    while thread.is_alive():
+        found.add(net.predict(zeros).tobytes())
+        asked.event.set()
+    thread.join()
+    assert net.forward.replayed > before
+    assert found <= biases.seen | {first}
+    assert len(found) > 50
+    assert net.predict(zeros).tobytes() in biases.seen
 
 
 def fitted(own_forward):
