@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from portnn._typing import Array, DType, Namespace, Shape
 from portnn.errors import BackendError, DataError
+from portnn.forward import Forward
 from portnn.host import as_host, numpy
 from portnn.loop import Loop
 from portnn.registry import Registered, available_backends, class_of, opened
@@ -236,6 +237,14 @@ class Backend(Registered, ABC):
     def loop(self, *steps: Callable[..., Any]) -> Loop:
         """What does many such steps in a row; of several steps, one after the other as they are told."""
         return Loop(self, steps)
+
+    def forward(self, apply: Callable[..., Any]) -> Forward:
+        """What computes ``apply(params, state, x) -> y``, a network at inference, for batch after batch."""
+        return Forward(apply)
+
+    def all_finite(self, x: Array) -> bool:
+        """Whether a floating-point array holds neither NaN nor infinity; waits for the device."""
+        return bool(self.xp.all(self.xp.isfinite(x)))
 
     def describe(self) -> str:
         """The device in words, for tables and reports."""

@@ -99,7 +99,7 @@ def check_lengths(x: Array, target: Array, what: str = "x", target_what: str = "
 def check_finite(x: Array, backend: Backend, what: str = "x") -> None:
     """Raise DataError if a floating-point array holds NaN or infinity; the sentence says where."""
     xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating") or bool(xp.all(xp.isfinite(x))):
+    if not xp.isdtype(x.dtype, "real floating") or backend.all_finite(x):
         return
     host = backend.to_numpy(x)
     bad = ~(abs(host) < math.inf)

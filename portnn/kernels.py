@@ -33,6 +33,7 @@ __all__ = [
     "differentiable",
     "portable",
     "registry",
+    "twins_on",
     "update_leaves",
     "update_rule",
 ]
@@ -216,6 +217,11 @@ def check_twin(name: str, kernel: Kernel) -> None:
             f"the twin of {name!r} takes {inspect.signature(kernel.function)}, "
             f"the portable form {inspect.signature(_registry[name].resolved)}"
         )
+
+
+def twins_on() -> bool:
+    """Whether calls go to twins, outside of `portable`."""
+    return _twins_on.get()
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -12,15 +13,24 @@ import numpy as np
 from portnn._typing import Shape
 from portnn.backend import Backend, RandomStream, Status
 from portnn.errors import BackendError
+from portnn.forward import Forward
 from portnn.kernels import Kernel
 from portnn.loop import Loop
 
+from .arrays import FLOATS
 from .compile import HAS_NUMBA, loaded
+from .forward import TapeForward
 from .kernels import KERNELS
 from .noise import philox_uniform
 from .recording import recorder
 from .subnormal import FlushingLoop
-from .workspace import workspace
+from .workspace import share, workspace
+
+#: Dtypes whose arrays come in as they are.
+_PLAIN = frozenset(map(np.dtype, ("bool", "uint8", "int32", "int64", "float32", "float64")))
+
+#: Of one core, for a number that is squared.
+_NANOSECONDS = 0.15
 
 
 class NumpyBackend(Backend):
@@ -54,7 +64,7 @@ class NumpyBackend(Backend):
         return type(array) is np.ndarray or isinstance(array, np.generic)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
-        if type(x) is np.ndarray and dtype is not None and x.dtype == np.dtype(dtype):
+        if type(x) is np.ndarray and (x.dtype in _PLAIN if dtype is None else x.dtype == np.dtype(dtype)):
             return x
         return self.host_array(x, dtype)
 
@@ -73,8 +83,32 @@ class NumpyBackend(Backend):
             return loop
         return FlushingLoop(self, steps)
 
-    @contextmanager
-    def context(self) -> Iterator[None]:
-        # As on every other library: infinity and NaN show in the results, and no warnings come on top.
-        with workspace(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            yield
+    def forward(self, apply: Callable[..., Any]) -> Forward:
+        return TapeForward(apply) if HAS_NUMBA else Forward(apply)
+
+    def all_finite(self, x: Any) -> bool:
+        # The square of a number that is not finite is none either: one pass, and no array of truth values. Where the
+        # squares of large numbers are too large, too, each number is looked at.
+        if x.dtype not in FLOATS or not x.flags.c_contiguous:
+            return super().all_finite(x)
+        flat, sums = x.reshape(-1), []
+        share(lambda part: sums.append(np.vdot(flat[part], flat[part])), x.size, cost=x.size * _NANOSECONDS)
+        return all(map(math.isfinite, sums)) or super().all_finite(x)
+
+    def context(self) -> AbstractContextManager[None]:
+        return _Context()
+
+
+class _Context:
+    """As on every other library: infinity and NaN show in the results, and no warnings come on top."""
+
+    __slots__ = ("_quiet", "_space")
+
+    def __enter__(self) -> None:
+        self._space = workspace().__enter__()
+        self._quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        self._quiet.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._quiet.__exit__(*error)
+        self._space.__exit__(*error)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -100,13 +101,23 @@ class Compiled:
 
     def now(self, *args: Any) -> Any:
         """A call that nobody writes down."""
-        forms = tuple([(a.dtype, a.ndim, a.flags.num) if type(a) is _ARRAY else type(a) for a in args])
-        call = self._calls.get(forms)
-        if call is None:
-            call = self._calls[forms] = self._call(args)
-        return call(args)
+        call, block = self._call(args)
+        return call(block(args))
 
-    def _call(self, args: tuple[Any, ...]) -> Any:
+    def prepared(self, *args: Any) -> Callable[[], Any]:
+        """`now` for what stands in the same arrays at any time: to be called often."""
+        call, block = self._call(args)
+        words = block(args)
+        return lambda: (call(words), args)[0]  # which keeps the arrays
+
+    def _call(self, args: tuple[Any, ...]) -> tuple[Callable[[bytes], Any], Callable[..., bytes]]:
+        forms = tuple([(a.dtype, a.ndim, a.flags.num) if type(a) is _ARRAY else type(a) for a in args])
+        made = self._calls.get(forms)
+        if made is None:
+            made = self._calls[forms] = self._new_call(args)
+        return made
+
+    def _new_call(self, args: tuple[Any, ...]) -> tuple[Callable[[bytes], Any], Callable[..., bytes]]:
         from .machine_code import FAILED, python_call
 
         code, letters, flat = self.code(args), [], 0
@@ -118,18 +129,23 @@ class Compiled:
                 many = len(argument) if isinstance(argument, tuple) else 1
                 letters += ["u"] if type(argument) is np.uint64 else list(code.letters[flat : flat + many])
                 flat += many
-        call, gives = python_call(code.gives, tuple(letters)), code.gives
         several = any(isinstance(argument, tuple) for argument in args)
+        call_block, block_of = python_call(code.gives, tuple(letters))
+        finishes: dict[str, Callable[[int], Any]] = {"v": _nothing, "i": int, "t": bool}
+        address, finish = code.address, finishes[code.gives]
 
-        def called(args: Any) -> Any:
+        def block(args: Any) -> bytes:
             if several:
                 args = [value for a in args for value in (a if type(a) is tuple else (a,))]
-            result = call(code.address, args)
+            return block_of(address, args)
+
+        def call(words: bytes) -> Any:
+            result = call_block(words)
             if result == FAILED:  # nothing else is raised in a loop
                 raise IndexError(f"{self.__name__}: an index is out of range")
-            return None if gives == "v" else bool(result) if gives == "t" else result
+            return finish(result)
 
-        return called
+        return call, block
 
     def code(self, args: tuple[Any, ...]) -> Code:
         """The code for such arguments: loaded if it was kept, else compiled."""
@@ -155,6 +171,10 @@ class Compiled:
             kept.write(name, content)
         header, code = content.split(b"\n", 1)
         return Code(install(code, _SYMBOL), *json.loads(header))
+
+
+def _nothing(result: int) -> None:
+    """What a loop gives that gives nothing."""
 
 
 def _form(argument: Any) -> str:

@@ -72,11 +72,12 @@ def caller(kinds: str) -> int:
 
 
 @functools.cache
-def python_call(gives: str, arguments: tuple[str, ...]) -> Callable[..., int]:
-    """``call(function, arguments)``: a call of what Numba made from Python, without the GIL.
+def python_call(gives: str, arguments: tuple[str, ...]) -> tuple[Callable[[bytes], int], Callable[..., bytes]]:
+    """``call(block)``, which calls what Numba made from Python, without the GIL; and ``block(function, values)``.
 
     ``gives`` is v (nothing), i (an integer) or t (a truth value). An argument is one of the letters of `caller` that
-    mean a number; or u, an unsigned word; or ``a``, the number of axes, a colon and the bytes of a value: an array.
+    mean a number; or u, an unsigned word; or ``a``, the number of axes, a colon and the bytes of a value: an array,
+    which must live as long as the block.
     """
     builder, word = _function(_WORD)
     result, error = builder.alloca(_WORD), builder.alloca(_WORD)
@@ -92,10 +93,10 @@ def python_call(gives: str, arguments: tuple[str, ...]) -> Callable[..., int]:
     formats = {"u": "Q", "d": "d", "f": "f4x"}
     pack, array = struct.Struct("=q" + "".join(formats.get(kind[0], "q") for kind in arguments)).pack, np.ndarray
 
-    def called(function: int, values: Sequence[Any]) -> int:
-        return call(pack(function, *[id(value) if type(value) is array else value for value in values]))  # type: ignore[no-any-return]
+    def block(function: int, values: Sequence[Any]) -> bytes:
+        return pack(function, *[id(value) if type(value) is array else value for value in values])
 
-    return called
+    return call, block
 
 
 def _function(gives: Any) -> tuple[Any, Callable[[int], Any]]:

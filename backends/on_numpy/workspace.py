@@ -25,13 +25,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from .blas import hold_at_one, set_numbers_of_threads
 from .compile import loops
 from .recording import recorder
 from .subnormal import flush, is_flushing
 
-__all__ = ["SPLIT", "Workspace", "contiguous", "empty", "share", "workspace", "zeros"]
+__all__ = ["SPLIT", "Workspace", "contiguous", "empty", "give_back", "share", "take", "workspace", "zeros"]
 
 #: Beyond so many cores, BLAS keeps them all: its own threads scale further than parts handed out from Python.
 _MOST_CORES = 8
@@ -177,7 +177,7 @@ class _Cores:
     """The cores of the machine, taken from BLAS; and threads for all of them but the caller's own."""
 
     def __init__(self) -> None:
-        self._count = _take()
+        self._count = take()
         self._helpers: list[_Helper] = []
 
     @property
@@ -230,7 +230,7 @@ class _Cores:
     def release(self) -> None:
         for helper in self._helpers:
             helper.end()
-        _give_back()
+        give_back()
 
 
 class _Helper:
@@ -294,42 +294,24 @@ _owners = 0
 _threads: list[int] = []
 
 
-@functools.cache
-def _blas() -> list[Any]:
-    # Its own context manager would do the same in ten times the time. SciPy may have brought another BLAS along, with
-    # which nothing is computed here; NumPy's lies in or beside NumPy's folder, or is the system's.
-    found = list(ThreadpoolController().select(user_api="blas").lib_controllers)
-    return [library for library in found if library.filepath.startswith(os.path.dirname(np.__file__))] or found
-
-
-def _take() -> int:
-    """Hold BLAS at one thread; into how many parts work is split."""
+def take() -> int:
+    """Hold BLAS at one thread until `give_back`; into how many parts work is split."""
     global _owners, _threads
     with _lock:
         if _owners == 0:
-            _threads = [int(library.get_num_threads()) for library in _blas()]
-            _set([1 if n <= _MOST_CORES else n for n in _threads])
+            _threads = hold_at_one(_MOST_CORES)
         _owners += 1
-        most = max(_threads, default=1)
+        most = max(_threads) if _threads else 1
         return most if most <= _MOST_CORES else 1
 
 
-def _give_back() -> None:
+def give_back() -> None:
+    """End what `take` began."""
     global _owners
     with _lock:
         _owners -= 1
         if _owners == 0:
-            _set(_threads)
-
-
-def _set(threads: list[int]) -> None:
-    for library, n in zip(_blas(), threads, strict=True):
-        # Since 3.8, threadpoolctl lets only the thread that came first set the number, which is that of the whole
-        # process. Ours is set by the first owner and given back by the last, whichever threads they are.
-        free = getattr(library, "clear_controlling_thread", lambda force: None)
-        free(force=True)
-        library.set_num_threads(n)
-        free(force=True)
+            set_numbers_of_threads(_threads)
 
 
 def _forget_threads() -> None:
@@ -338,7 +320,7 @@ def _forget_threads() -> None:
     _here.workspace.forget_threads()
     if _owners:
         _owners = 0
-        _set(_threads)
+        set_numbers_of_threads(_threads)
     _lock.release()
 
 

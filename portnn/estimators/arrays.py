@@ -53,7 +53,7 @@ def on_host(values: Any) -> Any:
 
 def _is_foreign(X: Any) -> bool:
     known = backend_class_of(type(X))
-    return known is not None and known is not type(get_backend("cpu"))
+    return known is not None and known is not backend_class_of(np.ndarray)
 
 
 def validate_examples(estimator: Any, X: Any, reset: bool) -> Array:

@@ -64,8 +64,11 @@ class Fitted(Parameters):
         return self._network(X).predict(X)
 
     def _network(self, X: Array) -> Network:
-        """A network of the weights and biases that the estimator shows, which is nobody else's."""
+        """A network of the weights and biases that the estimator shows, to predict with."""
         trainer = getattr(self, "_trainer", None)
+        if trainer is not None and self._shows(trainer.network):
+            fitted: Network = trainer.network  # which has compiled already what it does with batches like these
+            return fitted
         shown = self._shown_shapes()
         if trainer is not None and shown == _shapes(trainer.network):
             network: Network = copy.copy(trainer.network)
@@ -82,6 +85,14 @@ class Fitted(Parameters):
         network = Network(layer, shown[0][0], device=device, rng=0, dtype="float32" if single else "float64")
         network.params = self._adopted(network)
         return network
+
+    def _shows(self, network: Network) -> bool:
+        """Whether the weights and biases that the estimator shows are those of a network, the same arrays."""
+        params, places = network.params, affine_places(network.layer)
+        shown = list(zip(self.coefs_[: self.n_layers_ - 1], self.intercepts_, strict=False))
+        return len(shown) == len(places) and all(
+            [params[i]["w"] is w and params[i]["b"] is b for i, (w, b) in zip(places, shown, strict=True)]
+        )
 
     def _adopted(self, network: Network) -> Tree:
         """The network's parameters, with the weights and biases that the estimator shows and users may change."""
@@ -167,4 +178,5 @@ class Fitted(Parameters):
 
 
 def _shapes(network: Network) -> list[tuple[int, ...]]:
-    return [tuple(network.params[i]["w"].shape) for i in affine_places(network.layer)]
+    params = network.params
+    return [tuple(params[i]["w"].shape) for i in affine_places(network.layer)]

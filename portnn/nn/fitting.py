@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from portnn import tree
-from portnn._typing import DType, Shape, Tree
+from portnn._typing import Array, DType, Shape, Tree
 from portnn.backend import Backend, as_host
 from portnn.errors import ShapeError
 from portnn.nn.layer import Layer
 from portnn.random import ShapeStream
 
-__all__ = ["fits", "fitted", "shapes_of"]
+__all__ = ["Settled", "fits", "fitted", "shapes_of"]
 
 
 def shapes_of(layer: Layer, input_shape: Shape) -> dict[str, Tree]:
@@ -22,7 +22,7 @@ def shapes_of(layer: Layer, input_shape: Shape) -> dict[str, Tree]:
 
 
 def fits(shapes: Tree, given: Tree, backend: Backend, dtype: DType) -> bool:
-    """Whether `fitted` would find nothing to do: the quick look of every call of predict."""
+    """Whether `fitted` would find nothing to do: a quick look."""
     if type(shapes) is dict:
         if type(given) is not dict or given.keys() != shapes.keys():
             return False
@@ -32,6 +32,49 @@ def fits(shapes: Tree, given: Tree, backend: Backend, dtype: DType) -> bool:
             return False
         return all([fits(*pair, backend, dtype) for pair in zip(shapes, given, strict=True)])
     return bool(backend.owns(given) and given.dtype == dtype and list(given.shape) == shapes)
+
+
+class Settled:
+    """Trees that fit, which a glance tells from others: a tuple cannot change, and of a dict every entry is looked at.
+
+    Parameters
+    ----------
+    layer : Layer
+        Which they fit.
+    params, state : tree of arrays
+    """
+
+    def __init__(self, layer: Layer, params: Tree, state: Tree) -> None:
+        self.layer = layer
+        self._params, self._state = params, state
+        self._dicts: list[tuple[dict[str, Any], int]] = []
+        self._arrays: list[tuple[dict[Any, Any], Any, Array, Shape, DType]] = []
+        for part in (params, state):
+            self._note(part)
+
+    def _note(self, part: Tree) -> None:
+        if type(part) is dict:
+            self._dicts.append((part, len(part)))
+        for place, key, value in _entries(part):
+            if isinstance(value, dict | tuple):
+                self._note(value)
+            else:
+                self._arrays.append((place, key, value, value.shape, value.dtype))
+
+    def are(self, params: Tree, state: Tree) -> bool:
+        """Whether some trees are these ones, with the same arrays in them, of which some can change their shape."""
+        if params is not self._params or state is not self._state:
+            return False
+        for place, key, array, shape, dtype in self._arrays:
+            if array.shape != shape or array.dtype != dtype or place.get(key) is not array:
+                return False
+        return all([len(place) == count for place, count in self._dicts])
+
+
+def _entries(part: Tree) -> list[tuple[dict[Any, Any], Any, Any]]:
+    """Of a dict; of a tuple, or of an array alone, as if it stood in a dict, which nobody changes."""
+    place = part if type(part) is dict else dict(enumerate(part if type(part) is tuple else (part,)))
+    return [(place, key, value) for key, value in place.items()]
 
 
 def fitted(shapes: Tree, given: Tree, path: str, backend: Backend, dtype: str) -> Tree:

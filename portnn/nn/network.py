@@ -9,21 +9,17 @@ from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from portnn import tree
 from portnn._typing import Array, Shape, Tree
-from portnn.backend import Backend, backend_class_of, get_backend
-from portnn.checks import check_batch_size
-from portnn.door import check_finite, check_rows, enter, memory_named
+from portnn.backend import Backend, get_backend
 from portnn.errors import BackendError, ConfigError, ModelFileError, PortnnError, ShapeError
-from portnn.functional import as_float
 from portnn.nn.config import from_config, to_config
-from portnn.nn.fitting import fits, fitted, shapes_of
+from portnn.nn.fitting import Settled, fits, fitted, shapes_of
 from portnn.nn.layer import Layer
+from portnn.nn.predicting import Predicting
 from portnn.nn.trees import Trees
 from portnn.random import ShapeStream, Stream, as_stream
-from portnn.scale import TRAINED_ON, TrainedOn, warn_of_other_scale
+from portnn.scale import TRAINED_ON, TrainedOn
 from portnn.storage import local, read_tensors, rebuild, write_tensors
 
 __all__ = ["Network"]
@@ -32,7 +28,7 @@ _FORMAT = "portnn-network"
 _FORMAT_VERSION = "1"
 
 
-class Network:
+class Network(Predicting):
     """A layer, usually a `Sequential`, with its parameters and state on a device.
 
     Parameters
@@ -116,7 +112,8 @@ class Network:
             self.trees.take(self.params, state)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"trees": self.trees.give()}
+        kept = {name: value for name, value in vars(self).items() if name != "_compiled"}
+        return kept | {"trees": self.trees.give()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Whoever made the arrays may have them still, as a memory map, or the network that was copied.
@@ -136,6 +133,10 @@ class Network:
         ShapeError, DataError
             If the structure or a shape is another one, or something is no array of numbers; nothing is changed then.
         """
+        with self.trees.reading() as trees:
+            seen = self.trees.seen
+            if seen is not None and seen.layer is self.layer and seen.are(*trees):
+                return
         if self._shapes is None or self._shapes[0] is not self.layer:
             self._shapes = self.layer, shapes_of(self.layer, self.input_shape)
         shapes = self._shapes[1]
@@ -143,6 +144,7 @@ class Network:
             with self.trees.reading() as (params, state):
                 given = {"params": params, "state": state}
                 if fits(shapes, given, self.backend, self.backend.dtype(self.dtype)):
+                    self.trees.seen = Settled(self.layer, params, state)
                     return
                 found = {name: fitted(shapes[name], t, name, self.backend, self.dtype) for name, t in given.items()}
             self.trees.take(found["params"], found["state"])
@@ -154,48 +156,6 @@ class Network:
         """A tree of host arrays as arrays of the network's backend and dtype, in memory of their own."""
         # Rounded on the host, so that every backend gets the same bits.
         return tree.map(lambda a: self.backend.asarray(a.astype(self.dtype)), host)
-
-    def __call__(self, x: Array) -> Array:
-        """The outputs for a batch, at inference: an array of the network's backend, shape ``(n, *output_shape)``.
-
-        ``x``, of shape ``(n, *input_shape)``, may be of any library; uint8 is read as pixels (`functional.as_float`).
-        Values are not looked at, and nothing is said of another scale than in training; `predict` does that.
-        """
-        with self.backend.context():
-            x = enter(x, self.backend, self.dtype)
-            check_rows(x, self.input_shape)
-            with self.trees.reading() as trees:
-                return self._apply(trees, x)
-
-    def _apply(self, trees: tuple[Tree, Tree], x: Array) -> Array:
-        return self.layer.apply(*trees, as_float(x, self.backend.dtype(self.dtype)))
-
-    def predict(self, x: Array, batch_size: int = 1024) -> Array:
-        """The outputs for any number of examples: batch by batch, checked, in the library and on the device of ``x``.
-
-        What is no array, such as a list or a table, is answered in NumPy. Warns if the network was trained on bytes and
-        ``x`` holds other numbers of 0 .. 255, or the other way round.
-
-        Raises
-        ------
-        ShapeError, DataError
-            If ``x`` has another shape than ``(n, *input_shape)``, is empty, or holds NaN or infinity; or if parameters
-            that were put into the network do not fit it.
-        """
-        with self.backend.context():
-            self.settle()
-            data = enter(x, self.backend, self.dtype)
-            known = backend_class_of(type(x))
-            home = get_backend("cpu") if known is None else known.from_array(x)
-            check_rows(data, self.input_shape)
-            check_finite(data, self.backend)
-            warn_of_other_scale(data, self.trained_on, "x")
-            n = data.shape[0]
-            size = check_batch_size(batch_size, n)
-            with memory_named(self.backend, size), self.trees.reading() as trees:
-                parts = [self._apply(trees, data[i : min(i + size, n), ...]) for i in range(0, n, size)]
-                y = array_namespace(data).concat(parts)
-            return y if home == self.backend else home.asarray(self.backend.to_numpy(y))
 
     def __repr__(self) -> str:
         return (

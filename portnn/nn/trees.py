@@ -7,8 +7,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 from portnn import tree
 from portnn._typing import Array, Tree
@@ -40,6 +41,37 @@ class _Pair:
         self.readers: set[object] = set()
 
 
+class _Turn:
+    """See `Trees.turn`. A class: each prediction takes several turns, and a generator takes three times as long."""
+
+    __slots__ = ("_lock", "_trees")
+
+    def __init__(self, trees: Trees) -> None:
+        self._trees = trees
+
+    def __enter__(self) -> None:
+        self._lock = self._trees.enter_turn()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()  # the same one: a child that was forked within the block has another
+
+
+class _Reading:
+    """See `Trees.reading`."""
+
+    __slots__ = ("_pair", "_trees")
+
+    def __init__(self, trees: Trees) -> None:
+        self._trees = trees
+
+    def __enter__(self) -> tuple[Tree, Tree]:
+        self._pair = self._trees.enter_reading(self)
+        return self._pair.params, self._pair.state
+
+    def __exit__(self, *_: object) -> None:
+        self._pair.readers.discard(self)
+
+
 class Trees:
     """Parameters and state, which steps overwrite, and which anybody may have from any thread.
 
@@ -52,10 +84,16 @@ class Trees:
     params, state : tree of arrays
     given : bool, default False
         Whether somebody else has them, too.
+
+    Attributes
+    ----------
+    seen : object
+        What somebody has noted of the trees that are here; None again where there are others.
     """
 
     def __init__(self, params: Tree, state: Tree, given: bool = False) -> None:
         self._now = _Pair(params, state, given)
+        self.seen: Any = None
         self._lock = threading.RLock()
         self._waiting: set[object] = set()
         _register_at_fork()
@@ -67,17 +105,26 @@ class Trees:
             time.sleep(_COURTESY)
         return self._lock
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[None]:
         """For any thread: within the block no step is under way, or it is one of the same thread."""
-        me = object()
-        self._waiting.add(me)
-        try:
-            with self._lock:
+        return _Turn(self)
+
+    def enter_turn(self) -> Any:
+        """Begin a `turn`: the lock, which is to be released at its end."""
+        lock = self._lock
+        if not lock.acquire(blocking=False):
+            me = object()
+            self._waiting.add(me)
+            try:
+                lock.acquire()
+            finally:
                 self._waiting.discard(me)
-                yield
-        finally:
-            self._waiting.discard(me)
+        return lock
+
+    @property
+    def now(self) -> tuple[Tree, Tree]:
+        """Parameters and state, for as long as a `turn` lasts."""
+        return self._now.params, self._now.state
 
     def give(self) -> tuple[Tree, Tree]:
         """Parameters and state, of the same moment, for good."""
@@ -85,23 +132,24 @@ class Trees:
             self._now.given = True
             return self._now.params, self._now.state
 
-    @contextmanager
-    def reading(self) -> Iterator[tuple[Tree, Tree]]:
+    def reading(self) -> AbstractContextManager[tuple[Tree, Tree]]:
         """Parameters and state, of the same moment, which nobody overwrites within the block."""
-        me = object()
-        with self.turn():
+        return _Reading(self)
+
+    def enter_reading(self, me: object) -> _Pair:
+        """Begin a `reading`, which ends when ``me`` is no longer among the readers of what it gives."""
+        lock = self.enter_turn()
+        try:
             now = self._now
             now.readers.add(me)
-            trees = now.params, now.state
-        try:
-            yield trees
+            return now
         finally:
-            now.readers.discard(me)
+            lock.release()
 
     def take(self, params: Tree, state: Tree) -> None:
         """Both at once, from somebody who may keep them."""
         with self.turn():
-            self._now = _Pair(params, state, given=True)
+            self._now, self.seen = _Pair(params, state, given=True), None
 
     def in_other_hands(self) -> bool:
         """Whether somebody else has the trees that are here now, or put them here."""
@@ -113,12 +161,12 @@ class Trees:
         if self.in_other_hands():
             # Leaf by leaf: also an array that is in the trees twice must not be written to twice.
             params, state = tree.map(copy, (now.params, now.state))
-            self._now = now = _Pair(params, state, given=False)
+            self._now, self.seen = (now := _Pair(params, state, given=False)), None
         return now.params, now.state
 
     def stepped(self, params: Tree, state: Tree) -> None:
         """What a step has made of what it `own`-ed; for `exclusive` blocks."""
-        self._now.params, self._now.state = params, state
+        self._now.params, self._now.state, self.seen = params, state, None
 
     def hold(self, until: float) -> bool:
         """Take the lock for a fork, but wait for it no longer than until some `time.monotonic`."""

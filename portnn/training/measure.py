@@ -32,7 +32,7 @@ def measure(recipe: Recipe, feed: Feed) -> dict[str, float]:
         for piece in pieces:
             with memory_named(backend, piece.size):
                 x, target, weight = gather(piece.examples.batch(backend.asarray(piece.index)), dtype)
-                prediction = net.layer.apply(*trees, x)
+                prediction = net.forward(*trees, x)
             totals.append(loss.totals(prediction, target, weight))
             for name, adder in adding.items():
                 sums[name].append(_all_numbers(backend, name, adder.sums(prediction, target, weight)))

@@ -143,3 +143,69 @@ def test_code_that_cannot_be_kept(tmp_path):
     )
     assert told["kept"] == "None"
     assert told["tape"] == [None, 1, told["plain"][-1]]
+
+
+PREDICTING = """
+    from portnn_backends.on_numpy import forward
+    forward._FIRST = 5
+
+    def ask(net, n):
+        for _ in range(8):
+            found = net.predict(x[:n])
+        return [hashlib.sha256(found.tobytes()).hexdigest(), net.forward.replayed > 0, net.forward.reason]
+"""
+
+
+def predicting(program):
+    return textwrap.dedent(PREDICTING) + textwrap.dedent(program)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("n", [1, 512])
+def test_children_predict_from_tapes(n):
+    told = run(
+        predicting(f"""
+        told["forked before"] = in_child(lambda: ask(make().network, {n}))
+        net = make().network
+        told["here"] = ask(net, {n})
+        told["forked after"] = in_child(lambda: ask(make().network, {n}))
+        told["goes on in a child"] = in_child(lambda: ask(net, {n}))
+        told["grandchild"] = in_child(lambda: in_child(lambda: ask(net, {n})))
+        (kept,) = net.forward._kept.values()
+        with kept.lock:  # as another thread may hold it
+            told["of a thread that the child has not"] = in_child(lambda: ask(net, {n}))
+        told["here again"] = ask(net, {n})
+    """)
+    )
+    assert told["here"][1:] == [True, None]
+    assert [name for name, found in told.items() if found != told["here"]] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another kind of signals")
+def test_ctrl_c_ends_a_prediction():
+    program = """
+        net = make(hidden=2000).network
+        ask(net, 512)
+        many = np.tile(x, (1000, 1))
+        try:
+            print("ready", flush=True)
+            net.predict(many, batch_size=512)
+        except KeyboardInterrupt:
+            told["answered"] = time.monotonic()
+        told["goes on"] = ask(net, 512)[1:]
+        told["in use"] = [kept.lock.locked() for kept in net.forward._kept.values()]
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code_of(predicting(program))], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    ) as child:
+        try:
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(0.5)
+            began = time.monotonic()
+            child.send_signal(signal.SIGINT)
+            told = json.loads(child.stdout.readline())
+        finally:
+            child.kill()
+    assert 0 < told["answered"] - began < 0.5
+    assert told["goes on"] == [True, None]
+    assert told["in use"] == [False]

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from portnn_backends.on_numpy import workspace as numpy_workspace
+from portnn_backends.on_numpy.blas import numbers_of_threads
 from portnn_backends.on_numpy.workspace import Workspace, empty, share, workspace
 
 from portnn import Network, Trainer, get_backend, kernels, losses, nn, optim
@@ -20,15 +22,15 @@ LARGE = (100, 1000)
 
 
 def blas_threads():
-    return [library.get_num_threads() for library in numpy_workspace._blas()]
+    return numbers_of_threads()
 
 
 @pytest.fixture
 def two_cores(monkeypatch):
     """As if BLAS had two threads, wherever the tests run; they are taken over only with Numba."""
     pytest.importorskip("numba")
-    take = numpy_workspace._take
-    monkeypatch.setattr(numpy_workspace, "_take", lambda: max(2, take()))
+    take = numpy_workspace.take
+    monkeypatch.setattr(numpy_workspace, "take", lambda: max(2, take()))
 
 
 def test_memory_is_used_again_once_nobody_holds_it():
@@ -283,3 +285,22 @@ def test_many_leaves_have_the_bits_of_one_after_the_other(rule):
         assert actual[0] is leaf[0]
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("held", [True, False])
+def test_numbers_that_are_not_finite_are_found(dtype, held):
+    backend = get_backend("cpu")
+    largest = np.finfo(dtype).max
+    with backend.context() if held else nullcontext():
+        for n in (0, 1, 7, 100_001):
+            x = np.full((n, 2), largest, dtype)
+            for good in (x, x[::-1], x.T, -x, 0 * x):
+                assert backend.all_finite(good)
+            for place in {0, n // 2, n - 1} if n else ():
+                for value in (np.nan, np.inf, -np.inf):
+                    for base in (x, 0 * x):
+                        bad = base.copy()
+                        bad[place, 1] = value
+                        assert not backend.all_finite(bad)
+                        assert not backend.all_finite(bad[:, ::-1])

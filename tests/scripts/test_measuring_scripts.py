@@ -137,3 +137,32 @@ def test_growth(tmp_path):
     assert list(report["batches"]) == ["32", "64"]
     assert all(run["step"] > 0 and run["memory"] > 0 for runs in report["batches"].values() for run in runs)
     assert picture.read_bytes().startswith(PNG)
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(("peer", "library"), [("NumPy", "numpy"), ("torch, no_grad", "torch"), ("JAX jit", "jax")])
+def test_peers_predict_the_same(peer, library):
+    pytest.importorskip(library)
+    from peers.predicting import PREDICTORS
+
+    x = np.random.default_rng(0).uniform(size=(7, 784)).astype(np.float32)
+    expected = PREDICTORS["portnn"]([20, 10], 3)(x)
+    np.testing.assert_allclose(PREDICTORS[peer]([20, 10], 3)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_measure_predict_writes_what_it_found(tmp_path):
+    table = tmp_path / "p.json"
+    done = script(
+        *("benchmarks/measure_predict.py", "--models", "small", "--rows", "50", "--rounds", "1", "--times", "3"),
+        *("--peers", "portnn", "NumPy", "--json", table),
+    )
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(table.read_text(encoding="utf-8"))["runs"]
+    assert list(runs) == ["small, 1", "small, 50"]
+    for peers in runs.values():
+        ours, theirs = (found["runs"][0] for found in peers.values())
+        assert len(ours["wall"]) == len(theirs["cpu"]) == 3
+        assert min(ours["wall"]) > 0
+        assert ours["first"] == pytest.approx(theirs["first"], rel=1e-4, abs=1e-5)
+    assert "small, one row" in done.stdout

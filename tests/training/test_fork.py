@@ -99,10 +99,7 @@ def test_a_child_of_a_callback_predicts_and_trains(device):
 def test_blas_has_its_threads_in_a_child_and_the_parent_keeps_the_cores():
     pytest.importorskip("numba")
     told = run("""
-        from portnn_backends.on_numpy import workspace as numpy_workspace
-
-        def blas():
-            return [library.get_num_threads() for library in numpy_workspace._blas()]
+        from portnn_backends.on_numpy.blas import numbers_of_threads as blas
 
         told["before"] = blas()
 

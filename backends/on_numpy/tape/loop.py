@@ -22,7 +22,7 @@ from ..workspace import SPLIT, workspace
 from .numbers import Unrecordable
 from .tape import Tape, arrays_of, record
 
-__all__ = ["TapeLoop"]
+__all__ = ["TapeLoop", "where"]
 
 #: The most steps of a chunk, and the most numbers of examples in it.
 _MOST, _MOST_ROWS = 4096, 2**20
@@ -129,7 +129,7 @@ class TapeLoop(Loop):
             except Exception as error:
                 # Whatever fails was done on copies; if the step itself fails so, it says it now.
                 told = str(error) if isinstance(error, Unrecordable) else first_line(error)
-                self._refuse(f"{_where(error)}: {told}")
+                self._refuse(f"{where(error)}: {told}")
                 return None
         self._sizes.add(form[0])
         return tapes
@@ -222,9 +222,9 @@ def _changed(hyper: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _where(error: Exception) -> str:
+def where(error: Exception, otherwise: str = "the step") -> str:
     """The function of the step in which recording ended."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     names = [(frame.f_globals.get("__name__", ""), frame.f_code.co_qualname) for frame in frames]
     inner = [f"{module}.{name}" for module, name in names if ".tape." not in module and not module.startswith("numpy")]
-    return inner[-1] if inner else "the step"
+    return inner[-1] if inner else otherwise

@@ -32,16 +32,27 @@ _WORTH = 2e-4
 #: How often a thread looks for the others before it offers its core.
 _LOOKS = 2000
 
+#: For a thread that walks alone.
+_NO_FLAGS = np.zeros(8, np.int64)
+
 
 class Tape:
     """What `record` makes of a step.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    loss : array
+        Of the form of what each step leaves.
+    each : (str, str), default ("index", "loss")
+        Under which names the recorder knows what is another one in each step: what it is given, and what it leaves.
 
     Attributes
     ----------
     instructions : list of Instruction
     """
 
-    def __init__(self, recorder: Recorder, loss: Any) -> None:
+    def __init__(self, recorder: Recorder, loss: Any, each: tuple[str, str] = ("index", "loss")) -> None:
         self.instructions = recorder.instructions
         self._words = np.array(recorder.words, np.int64)
         self._memory = _placed(recorder.temporary, self._words)
@@ -59,10 +70,10 @@ class Tape:
             name: (np.array([w for w, _ in root.words], np.int64), np.array([o for _, o in root.words], np.int64))
             for name, root in recorder.brought.items()
         }
-        # A word for the batch's numbers, one for the loss, and one for each number of the step and its dtype.
+        # A word for what is given, one for what is left, and one for each number of the step and its dtype.
         self._numbers: list[tuple[Any, Any]] = []
         slots: dict[tuple[int, str], int] = {}
-        places = [(w, slot, o) for slot, name in enumerate(("index", "loss")) for w, o in self._words_of(name)]
+        places = [(w, slot, o) for slot, name in enumerate(each) for w, o in self._words_of(name)]
         for word, number, dtype in recorder.numbers:
             key = id(number), dtype.char
             if key not in slots:
@@ -90,8 +101,33 @@ class Tape:
         """Do a step on each of ``rows``, (steps, b); the losses, (steps,)."""
         steps = len(hyper)
         rows, losses = np.ascontiguousarray(rows, np.int64), np.empty(steps, self.loss.dtype)
-        numbers = self._numbers_of(rows, losses, hyper)
-        cores = workspace().cores()
+        self.walk(self._numbers_of(rows, losses, hyper))
+        return losses
+
+    @property
+    def nbytes(self) -> int:
+        """Of the memory for results."""
+        return int(self._memory.nbytes)
+
+    @property
+    def seconds(self) -> float:
+        """Of a step on one core, as far as is known."""
+        return self._seconds
+
+    def alone(self, numbers: Any) -> Callable[[], int]:
+        """`walk` in this thread and without a look at the clock, as often as one likes.
+
+        What is called gives other than 0 where an index is out of range.
+        """
+        parts = len(self._program)
+        walk: Callable[[], int] = loops("replay").replay.prepared(
+            self._program, self._words, self._places, numbers, _NO_FLAGS, 0, 1, parts, _LOOKS
+        )
+        return walk
+
+    def walk(self, numbers: Any) -> None:
+        """Do the steps of ``numbers``, (steps, slots), by all cores where that pays."""
+        steps, cores = len(numbers), workspace().cores()
         parts = len(self._program)
         # Bits do not depend on the number of threads, so that a clock may choose it.
         together = cores is not None and cores.alone and self._shares and steps * self._seconds > _WORTH
@@ -109,7 +145,6 @@ class Tape:
         self._seconds = max(time.perf_counter() - began, 1e-9) * threads / steps
         if wrong.any():
             raise IndexError("an index of the step is out of range")
-        return losses
 
     def _numbers_of(self, rows: Any, losses: Any, hyper: Sequence[Mapping[str, Any]]) -> Any:
         """What each step finds in its words, (steps, slots)."""
