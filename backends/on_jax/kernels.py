@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..special import erf_kernels
-from . import convolution, pooling, sums
+from . import convolution, pooling, rows, sums
 
 __all__ = ["KERNELS"]
 
-KERNELS = {**erf_kernels("jax.scipy.special"), **sums.KERNELS, **convolution.KERNELS, **pooling.KERNELS}
+KERNELS = {**erf_kernels("jax.scipy.special"), **sums.KERNELS, **convolution.KERNELS, **pooling.KERNELS, **rows.KERNELS}

@@ -42,7 +42,7 @@ from portnn.functional.losses import (
 )
 from portnn.functional.normalization import batch_norm, batch_norm_inference, channel_moments, layer_norm
 from portnn.functional.pooling import average_pool2d, global_average_pool, max_pool2d
-from portnn.functional.rows import as_float, take_rows
+from portnn.functional.rows import as_float, scatter_add, take_rows
 from portnn.functional.shapes import channels_last, flatten, pad, reshape
 from portnn.functional.special import erf, erfc
 
@@ -81,6 +81,7 @@ __all__ = [
     "poisson",
     "relu",
     "reshape",
+    "scatter_add",
     "selu",
     "sigmoid",
     "sigmoid_cross_entropy",

@@ -174,12 +174,17 @@ FUNCTIONS = {
 }
 
 #: Functions and layers without a gradient, which have tests of their own.
-NOT_DIFFERENTIABLE = {"as_float", "channel_moments", "matmul", "step", "sum_over", "take_rows", "Step"}
+NOT_DIFFERENTIABLE = {
+    *("as_float", "channel_moments", "matmul", "scatter_add", "step", "sum_over", "take_rows", "Step")
+}
 
 #: Arguments of the registered functions that are not differentiated.
 ARRAY_FUNCTIONS: dict[str, Callable[[Rng, int], tuple[Any, ...]]] = {
     "channel_moments": lambda rng, n: (rng.normal(100.0, 2.0, size=(n + 1, 2, 3)),),
     "matmul": lambda rng, n: (rng.normal(size=(3, n, 4)), rng.normal(size=(3, 4, 2))),
+    "scatter_add": lambda rng, n: (
+        *(rng.normal(size=(n + 1, 3)), rng.integers(-n - 1, n + 1, size=n), rng.normal(size=(n, 3))),
+    ),
     "sum_over": lambda rng, n: (rng.normal(100.0, 2.0, size=(n, 5)),),
     "take_rows": lambda rng, n: (rng.integers(0, 256, (n + 1, 3, 2), np.uint8), rng.integers(-n - 1, n + 1, size=n)),
 }
