@@ -136,7 +136,7 @@ def _svd(xp: Namespace, y: Any, a: Array, *, full_matrices: bool = True) -> Any:
             turned = _twice_skew(xp, xp.matmul(adjoint(xp, u), of_u))
             inner.append(turned * _gaps(xp, s * s) * _columns(s))
             if is_complex(xp, a):
-                inner.append(turned * (eye / _columns(2.0 * s)))
+                inner.append(turned * xp.divide(eye, _columns(2.0 * s)))
         if of_vh is not None:
             turned = _twice_skew(xp, xp.matmul(adjoint(xp, v), adjoint(xp, of_vh)))
             inner.append(turned * _gaps(xp, s * s) * _rows(s))
@@ -206,8 +206,8 @@ def _pinv(xp: Namespace, y: Array, a: Array, *, rtol: Any = None) -> Any:
     def pull(g: Array) -> Array:
         p, ph = y, adjoint(xp, y)
         gh = adjoint(xp, g)
-        left = eye_like(xp, a.shape[-2], a) - xp.matmul(a, p)
-        right = eye_like(xp, a.shape[-1], a) - xp.matmul(p, a)
+        left = xp.subtract(eye_like(xp, a.shape[-2], a), xp.matmul(a, p))
+        right = xp.subtract(eye_like(xp, a.shape[-1], a), xp.matmul(p, a))
         first = -xp.matmul(xp.matmul(ph, g), ph)
         second = xp.matmul(xp.matmul(left, gh), xp.matmul(p, ph))
         third = xp.matmul(xp.matmul(ph, p), xp.matmul(gh, right))

@@ -16,7 +16,7 @@ __all__ = ["ELEMENTWISE"]
 
 def _abs(xp: Namespace, y: Array, x: Array) -> Any:
     if is_complex(xp, x):
-        return lambda g: x / not_zero(xp, y) * g
+        return lambda g: g * (x / not_zero(xp, y))
     return lambda g: g * xp.sign(x)
 
 
@@ -24,7 +24,7 @@ def _pow_base(xp: Namespace, y: Array, a: Any, b: Any) -> Any:
     if not is_array(b):
         return 2.0 * a if b == 2 else xp.zeros_like(a) if b == 0 else b * a ** (b - 1)
     # x**1 has slope 1 at 0, and x**0 none: no power of 0 may become infinite.
-    return xp.where(xp.equal(b, 0), xp.zeros_like(y), xp.multiply(b, xp.pow(a, not_zero(xp, b) - 1.0)))
+    return xp.where(xp.equal(b, 0), xp.zeros_like(y), b * a ** (not_zero(xp, b) - 1.0))
 
 
 def _pow_exponent(xp: Namespace, y: Array, a: Any) -> Any:
@@ -151,13 +151,10 @@ ELEMENTWISE: dict[str, Rule] = {
     "multiply": Binary(lambda b: b, lambda a: a),
     "divide": Binary(lambda b: 1.0 / b, lambda y, b: -y / b),
     "pow": Binary(_pow_base, _pow_exponent),
-    "atan2": Binary(
-        lambda xp, a, b: xp.divide(b, xp.add(xp.multiply(a, a), xp.multiply(b, b))),
-        lambda xp, a, b: -xp.divide(a, xp.add(xp.multiply(a, a), xp.multiply(b, b))),
-    ),
+    "atan2": Binary(lambda a, b: b / (b * b + a * a), lambda a, b: -a / (b * b + a * a)),
     "hypot": Binary(lambda xp, y, a: a / not_zero(xp, y), lambda xp, y, b: b / not_zero(xp, y)),
     "logaddexp": Binary(lambda xp, y, a: xp.exp(a - y), lambda xp, y, b: xp.exp(b - y)),
-    "remainder": Binary(1.0, lambda xp, a, b: -xp.floor(xp.divide(a, b))),
+    "remainder": Binary(1.0, lambda xp, a, b: -xp.floor(a / b)),
     "copysign": Binary(lambda xp, y, a: xp.sign(y) * xp.sign(a), None),
     "maximum": Binary(_larger, lambda xp, a, b: _larger(xp, b, a)),
     "minimum": Binary(_smaller, lambda xp, a, b: _smaller(xp, b, a)),

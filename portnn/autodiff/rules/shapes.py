@@ -198,6 +198,10 @@ def place(raw: Namespace, scatter_add: Any) -> Any:
     def place(g: Array, *, key: Any, shape: Shape) -> Array:
         parts = key if isinstance(key, tuple) else (key,)
         if not any(is_array(k) and not raw.isdtype(k.dtype, "bool") for k in parts):
+            if any(k is None for k in parts):
+                # New axes are for taking, the standard says, not for assigning.
+                key = tuple([k for k in parts if k is not None])
+                g = raw.reshape(g, tuple(raw.empty(shape, dtype=g.dtype, device=device_of(g))[key].shape))
             return xpx.at(raw.zeros(shape, dtype=g.dtype, device=device_of(g)), key).set(g, copy=None, xp=raw)
         size = 1
         for n in shape:
