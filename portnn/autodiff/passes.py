@@ -86,9 +86,7 @@ def way_back(
         try:
             pulled = pull(g)
         except Exception as error:
-            error.add_note(
-                f"This was on the way back through {node.name}, called by the function that was differentiated."
-            )
+            error.add_note(f"on the way back through {node.name}, which the function has called")
             raise
         for i, (parent, part) in enumerate(zip(node.parents, pulled, strict=True)):
             if part is None:
