@@ -96,7 +96,20 @@ def leaves(tree: Tree) -> list[Any]:
     >>> leaves({"w": 1, "b": (2, 3)})
     [2, 3, 1]
     """
-    return list(flatten(tree).values())
+    found: list[Any] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Tree, found: list[Any]) -> None:
+    if isinstance(tree, dict):
+        for key in sorted(tree):
+            _collect(tree[key], found)
+    elif isinstance(tree, tuple):
+        for value in tree:
+            _collect(value, found)
+    else:
+        found.append(tree)
 
 
 def flatten(tree: Tree) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def unary(xp: Namespace, name: str, raw: Callable[..., Any], rule: Unary, wrap: 
             kept = [xp if i == 0 else y if i == 1 else value for i in needs]
             if level.forward:
                 return AutodiffArray(level, y, node * d(*kept), ns)
-            pull = lambda g: (g * conj(xp, d(*kept)),)  # noqa: E731
+            conjugate = xp.complex_dtypes[y.dtype]
+            pull = lambda g: (g * (conj(xp, d(*kept)) if conjugate else d(*kept)),)  # noqa: E731
         return AutodiffArray(level, y, Node((node,), pull, name, False, Info((value,), y) if level.keep else None), ns)
 
     return function
@@ -105,16 +106,20 @@ def binary(xp: Namespace, name: str, raw: Callable[..., Any], rule: Binary, wrap
         if level.forward:
             return AutodiffArray(level, y, _tangent(xp, y, terms), ns)
         parents, pulls = [term[0] for term in terms], [term[1:] for term in terms]
-        node = Node(parents, lambda g: _pulled(xp, g, pulls), name, loan, Info((a, b), y) if level.keep else None)
+        conjugate = xp.complex_dtypes[y.dtype]
+        info = Info((a, b), y) if level.keep else None
+        node = Node(parents, lambda g: _pulled(xp, g, pulls, conjugate), name, loan, info)
         return AutodiffArray(level, y, node, ns)
 
     return function
 
 
-def _pulled(xp: Namespace, g: Array, pulls: Sequence[tuple[Any, list[Any] | None, Shape, DType]]) -> list[Any]:
+def _pulled(
+    xp: Namespace, g: Array, pulls: Sequence[tuple[Any, list[Any] | None, Shape, DType]], conjugate: bool
+) -> list[Any]:
     parts = []
     for d, kept, shape, dtype in pulls:
-        part = (g if d == 1.0 else g * d) if kept is None else g * conj(xp, d(*kept))
+        part = (g if d == 1.0 else g * d) if kept is None else g * (conj(xp, d(*kept)) if conjugate else d(*kept))
         parts.append(part if part.shape == shape and part.dtype == dtype else match(xp, part, shape, dtype))
     return parts
 

@@ -62,10 +62,10 @@ def jacobian(function: Callable[..., Array], argnums: int = 0) -> Callable[..., 
             return xp.zeros(shape, dtype=y.dtype, device=device_of(x))
         with context_of((x,)):
             if math.prod(y.shape) <= math.prod(x.shape):
-                rows = [traced.pull(e)[0] for e in _basis(y)]
+                rows = [traced.pull_within(e)[0] for e in _basis(y)]
                 return xp.reshape(xp.stack(rows), shape)
-            back = TracedFunction(traced.pull, (xp.zeros_like(y),))
-            columns = [back.pull((e,))[0] for e in _basis(x)]
+            back = TracedFunction(traced.pull_within, (xp.zeros_like(y),))
+            columns = [back.pull_within((e,))[0] for e in _basis(x)]
             return xp.reshape(xp.stack(columns, axis=-1), shape)
 
     return partial_derivatives

@@ -24,15 +24,15 @@ __all__ = ["Namespace", "namespace_of"]
 _ALIASES = {f"linalg.{name}": name for name in ("matmul", "matrix_transpose", "tensordot", "vecdot")}
 
 
-class _ComplexDtypes(dict[DType, bool]):
-    """Whether a dtype is complex; asked once for each, as that takes a library longer than a sum does."""
+class _DtypesOf(dict[DType, bool]):
+    """Whether a dtype is of some kinds; asked once for each, as that takes a library longer than a sum does."""
 
-    def __init__(self, raw: LibraryNamespace) -> None:
+    def __init__(self, raw: LibraryNamespace, *kinds: str) -> None:
         super().__init__()
-        self._raw = raw
+        self._raw, self._kinds = raw, kinds
 
     def __missing__(self, dtype: DType) -> bool:
-        found = self[dtype] = bool(self._raw.isdtype(dtype, "complex floating"))
+        found = self[dtype] = bool(self._raw.isdtype(dtype, self._kinds))
         return found
 
 
@@ -59,8 +59,8 @@ class Namespace:
         The one for rules.
     face : Namespace
         The one for people.
-    complex_dtypes : mapping
-        Whether a dtype is complex.
+    complex_dtypes, float_dtypes : mapping
+        Whether a dtype is complex; whether it is real or complex, and can be differentiated.
     """
 
     def __init__(
@@ -68,7 +68,9 @@ class Namespace:
     ) -> None:
         self.raw, self._prefix, self._for_rules = raw, prefix, for_rules
         self.__name__ = f"portnn.autodiff of {raw.__name__}"
-        self.complex_dtypes: Any = outer.complex_dtypes if outer else _ComplexDtypes(raw)
+        real, imaginary = "real floating", "complex floating"
+        self.complex_dtypes: Any = outer.complex_dtypes if outer else _DtypesOf(raw, imaginary)
+        self.float_dtypes: Any = outer.float_dtypes if outer else _DtypesOf(raw, real, imaginary)
         if outer is None:
             self.face: Namespace = self
             self.inner: Namespace = Namespace(raw, self, for_rules=True)

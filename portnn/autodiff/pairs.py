@@ -203,7 +203,7 @@ def checkpoint(function: Callable[..., Array]) -> Callable[..., Array]:
 def _again(function: Callable[..., Any], args: tuple[Any, ...], dy: Any) -> tuple[Any, ...]:
     ns = namespace_of(args[0])
     several = isinstance(dy, tuple)
-    floats = [i for i, a in enumerate(args) if ns.raw.isdtype(a.dtype, ("real floating", "complex floating"))]
+    floats = [i for i, a in enumerate(args) if ns.float_dtypes[a.dtype]]
 
     def inner(*chosen: Any) -> Any:
         given = list(args)

@@ -45,38 +45,47 @@ def reverse(
     made = function(*[AutodiffArray(level, a, node, ns) for a, node in zip(arguments, roots, strict=True)])
     ends = [y.node if type(y) is AutodiffArray and y.level is level else None for y in made]
 
+    # All that the results were made of, in the order of the way back; found when it is first gone.
+    plan: list[Node] = []
+
     def pull(gradients: Sequence[Any], parts: dict[tuple[Node, int], Any] | None = None) -> list[Any]:
-        given = [
-            (node, lift(g, ns) if nested else strip(g, None))
-            for node, g in zip(ends, gradients, strict=True)
-            if node is not None and g is not None
-        ]
-        found, lent = way_back(given, parts)
+        if not plan:
+            plan.extend(_reached([node for node in ends if node is not None]))
+        found: dict[Node, Any] = {}
+        for node, g in zip(ends, gradients, strict=True):
+            if node is not None and g is not None:
+                g = lift(g, ns) if nested else strip(g, None)
+                found[node] = add(found[node], g) if node in found else g
+        lent = way_back(plan, found, parts)
         return [None if (g := found.get(n)) is None else (lift(g, ns) if nested else g, n in lent) for n in roots]
 
     results = [lift(strip(y, level), ns) if nested else strip(y, level) for y in made]
     return results, pull, roots, ends
 
 
-def way_back(
-    given: Sequence[tuple[Node, Any]], parts: dict[tuple[Node, int], Any] | None = None
-) -> tuple[dict[Node, Any], set[Node]]:
-    """Gradients of all that some nodes were made of, and for which of them the memory may be that of something else.
-
-    Those of the nodes on the way are let go as soon as they are used. If there is a dict ``parts``, it receives what
-    each node hands to each of its parents, under ``(node, number of the parent)``.
-    """
-    found: dict[Node, Any] = {}
-    for node, g in given:
-        found[node] = add(found[node], g) if node in found else g
+def _reached(ends: Sequence[Node]) -> list[Node]:
+    """What some nodes were made of, and they themselves, the latest first."""
     # An explicit stack: graphs are thousands of nodes deep.
-    seen, stack, lent = set(found), list(found), set(found)
+    seen, stack = set(ends), list(ends)
     while stack:
         for parent in stack.pop().parents:
             if parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    for node in sorted(seen, key=_order, reverse=True):
+    return sorted(seen, key=_order, reverse=True)
+
+
+def way_back(
+    plan: Sequence[Node], found: dict[Node, Any], parts: dict[tuple[Node, int], Any] | None = None
+) -> set[Node]:
+    """Turn the gradients of the latest nodes into those of the first ones, and say whose memory may be another's.
+
+    ``plan`` has the nodes in the order of the way back. Gradients of those on the way are let go as soon as they are
+    used. If there is a dict ``parts``, it receives what each node hands to each of its parents, under ``(node, number
+    of the parent)``.
+    """
+    lent = set(found)
+    for node in plan:
         pull = node.pull
         if pull is None:
             continue
@@ -88,20 +97,24 @@ def way_back(
         except Exception as error:
             error.add_note(f"on the way back through {node.name}, which the function has called")
             raise
-        for i, (parent, part) in enumerate(zip(node.parents, pulled, strict=True)):
+        if parts is not None:
+            parts.update({(node, i): part for i, part in enumerate(pulled) if part is not None})
+        for parent, part in zip(node.parents, pulled, strict=True):
             if part is None:
                 continue
-            if parts is not None:
-                parts[node, i] = part
-            if parent in found:
-                found[parent] = add(found[parent], part)
-                lent.discard(parent)
-            else:
+            before = found.get(parent)
+            if before is None:
                 found[parent] = part
                 if node.loan:
                     lent.add(parent)
-    return found, lent
+            else:
+                found[parent] = before + part if type(part) not in _UNLIKE_ARRAYS else add(before, part)
+                lent.discard(parent)
+    return lent
 
+
+#: What does not simply add up with gradients that are arrays.
+_UNLIKE_ARRAYS = (tuple, AutodiffArray)
 
 _order = operator.attrgetter("order")
 

@@ -18,8 +18,6 @@ from portnn.errors import ShapeError, TraceError
 
 __all__ = ["TracedFunction", "at_others", "check_like", "checked", "context_of", "places_of", "results_of"]
 
-_FLOATS = ("real floating", "complex floating")
-
 
 class TracedFunction:
     """A function of trees, traced at a point.
@@ -63,10 +61,14 @@ class TracedFunction:
             )
 
     def pull(self, dy: Tree, parts: dict[tuple[Node, int], Any] | None = None) -> tuple[Tree, ...]:
-        """The gradients of all arguments; see `portnn.autodiff.trace.way_back` for ``parts``."""
+        """The gradients of all arguments; see `portnn.autodiff.passes.way_back` for ``parts``."""
         with context_of(self._leaves):
-            found = self._pull(tree.leaves(dy), parts)
-            gradients = [self._finished(a, g) for a, g in zip(self._leaves, found, strict=True)]
+            return self.pull_within(dy, parts)
+
+    def pull_within(self, dy: Tree, parts: dict[tuple[Node, int], Any] | None = None) -> tuple[Tree, ...]:
+        """The same for those who have entered `context_of` the arguments, once for many calls."""
+        found = self._pull(tree.leaves(dy), parts)
+        gradients = [self._finished(a, g) for a, g in zip(self._leaves, found, strict=True)]
         return tree.rebuild(self._args, gradients)  # type: ignore[no-any-return]
 
     def _finished(self, a: Array, found: tuple[Any, bool] | None) -> Array:
@@ -91,7 +93,7 @@ def checked(leaves: Sequence[Any]) -> Namespace:
             )
     ns = namespace_of(leaves[0])
     for a in leaves:
-        if not ns.raw.isdtype(a.dtype, _FLOATS):
+        if not ns.float_dtypes[a.dtype]:
             raise TraceError(
                 f"a derivative is with respect to floating-point numbers, not to {a.dtype}: "
                 "leave the argument out with argnums, or bind it with functools.partial"

@@ -94,7 +94,7 @@ def _cast(xp: Namespace, y: Array, x: Array, *, dtype: Any) -> Any:
 def _astype(xp: Namespace, x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
     if x.dtype == dtype:
         return x
-    if xp.raw.isdtype(dtype, ("real floating", "complex floating")):
+    if xp.float_dtypes[dtype]:
         return xp.cast(x, dtype=dtype)
     return lift(xp.raw.astype(plain(x), dtype), xp.face)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import array_api_extra as xpx
 from array_api_compat import device as device_of
+from array_api_compat import is_writeable_array
 
 from portnn._typing import Array, Namespace, Shape
 from portnn.autodiff.rules.common import along, match, size_of, to_dtype
@@ -192,17 +193,27 @@ def set_items(raw: Namespace) -> Any:
     return setitem
 
 
+#: Parts of keys that are no arrays.
+_BASIC = (int, slice, type(None), type(...))
+
+
 def place(raw: Namespace, scatter_add: Any) -> Any:
     """Zeros with values where a key takes them from; what it takes twice adds up. The adjoint of ``x[key]``."""
 
+    writable = is_writeable_array(raw.zeros(0))
+
     def place(g: Array, *, key: Any, shape: Shape) -> Array:
-        parts = key if isinstance(key, tuple) else (key,)
-        if not any(is_array(k) and not raw.isdtype(k.dtype, "bool") for k in parts):
-            if any(k is None for k in parts):
+        parts = key if type(key) is tuple else (key,)
+        if not any([type(k) not in _BASIC and is_array(k) and not raw.isdtype(k.dtype, "bool") for k in parts]):
+            zeros = raw.zeros(shape, dtype=g.dtype, device=device_of(g))
+            if any([k is None for k in parts]):
                 # New axes are for taking, the standard says, not for assigning.
                 key = tuple([k for k in parts if k is not None])
-                g = raw.reshape(g, tuple(raw.empty(shape, dtype=g.dtype, device=device_of(g))[key].shape))
-            return xpx.at(raw.zeros(shape, dtype=g.dtype, device=device_of(g)), key).set(g, copy=None, xp=raw)
+                g = raw.reshape(g, tuple(zeros[key].shape))
+            if writable:
+                zeros[key] = g
+                return zeros
+            return xpx.at(zeros, key).set(g, xp=raw)
         size = 1
         for n in shape:
             size *= n
