@@ -27,6 +27,7 @@ from portnn.functional.activations import (
     tanh,
 )
 from portnn.functional.convolution import conv2d, conv_transpose2d
+from portnn.functional.gamma import digamma, gammaln
 from portnn.functional.linear import affine, matmul
 from portnn.functional.losses import (
     absolute_error,
@@ -57,10 +58,12 @@ __all__ = [
     "channels_last",
     "conv2d",
     "conv_transpose2d",
+    "digamma",
     "elu",
     "erf",
     "erfc",
     "flatten",
+    "gammaln",
     "gelu",
     "gelu_tanh",
     "global_average_pool",

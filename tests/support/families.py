@@ -57,6 +57,11 @@ def away_from_zero(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
     return lambda rng, n: (rng.choice([-1.0, 1.0], size=(n, *shape)) * rng.uniform(0.1, 2.0, size=(n, *shape)),)
 
 
+def between_whole_numbers(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    """Of either sign, and away from them: the gamma function has no value where they are not positive."""
+    return lambda rng, n: (rng.integers(-3, 9, size=(n, *shape)) + rng.uniform(0.2, 0.8, size=(n, *shape)),)
+
+
 def labels(classes: int) -> Callable[[Rng, int], tuple[Any, ...]]:
     return lambda rng, n: (rng.integers(0, classes, size=n),)
 
@@ -143,6 +148,8 @@ FUNCTIONS = {
     "pad": FunctionCase(functional.pad, normal(2, 3, 1), options={"padding": ((1, 0), (2, 3))}),
     "erf": FunctionCase(functional.erf, normal(5)),
     "erfc": FunctionCase(functional.erfc, normal(5)),
+    "gammaln": FunctionCase(functional.gammaln, between_whole_numbers(5)),
+    "digamma": FunctionCase(functional.digamma, between_whole_numbers(5)),
     "identity": FunctionCase(functional.identity, normal(2, 3)),
     "relu": FunctionCase(functional.relu, away_from_zero(5)),
     "leaky_relu": FunctionCase(functional.leaky_relu, away_from_zero(5)),

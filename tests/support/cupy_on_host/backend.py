@@ -34,7 +34,7 @@ class CupyOnHost(CupyBackend):
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
         # But for the error function of CuPy and the products of cuBLAS, which are no kernels of ours.
-        return {name: kernel for name, kernel in KERNELS.items() if name not in ("erf", "erfc")}
+        return {name: kernel for name, kernel in KERNELS.items() if name not in ("digamma", "erf", "erfc", "gammaln")}
 
     def compile(self, step: Any) -> Any:
         return Backend.compile(self, step)
