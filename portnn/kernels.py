@@ -154,8 +154,10 @@ def _register(
             args, kwargs = by_position(names, args, kwargs)
             if len(args) < count:
                 return portable(*args, **kwargs)  # Python says what is missing
-        if _traced is not None and _traced[0] in map(type, args):
-            return _traced[1](dispatched, args, kwargs)
+        if _traced is not None:
+            for a in args:  # a third of the time of `in map(type, args)`
+                if type(a) is _traced[0]:
+                    return _traced[1](dispatched, args, kwargs)
         arrays = args if len(args) == count else args[:count]
         if not (any_shape and hasattr(arrays[0], "shape")):
             check(arrays)

@@ -62,7 +62,7 @@ def unary(xp: Namespace, name: str, raw: Callable[..., Any], rule: Unary, wrap: 
         else:
             kept = [xp if i == 0 else y if i == 1 else value for i in needs]
             if level.forward:
-                return AutodiffArray(level, y, node * d(*kept), ns)
+                return AutodiffArray(level, y, xp.multiply(node, d(*kept)), ns)
             conjugate = xp.complex_dtypes[y.dtype]
             pull = lambda g: (g * (conj(xp, d(*kept)) if conjugate else d(*kept)),)  # noqa: E731
         return AutodiffArray(level, y, Node((node,), pull, name, False, Info((value,), y) if level.keep else None), ns)
@@ -125,7 +125,8 @@ def _pulled(
 
 
 def _tangent(xp: Namespace, y: Array, terms: Sequence[tuple[Any, Any, list[Any] | None, Shape, DType]]) -> Array:
-    moved = [t if kept is None and d == 1.0 else t * (d if kept is None else d(*kept)) for t, d, kept, _, _ in terms]
+    # No operators: where what was kept is traced by lower levels, and a tangent is not, array-api-strict refuses them.
+    moved = [xp.multiply(t, d(*kept)) if kept is not None else t if d == 1.0 else t * d for t, d, kept, _, _ in terms]
     total = moved[0] if len(moved) == 1 else xp.add(moved[0], moved[1])
     if total.shape != y.shape:
         total = xp.broadcast_to(total, tuple(y.shape))

@@ -43,8 +43,12 @@ def reverse(
     nested = has_traced(arguments)
     roots = [Node((), None, "input", info=Info((), a) if level.keep else None) for a in arguments]
     made = function(*[AutodiffArray(level, a, node, ns) for a, node in zip(arguments, roots, strict=True)])
+    level.ended = True
     ends = [y.node if type(y) is AutodiffArray and y.level is level else None for y in made]
 
+    results = [lift(strip(y, level), ns) if nested else strip(y, level) for y in made]
+    # Lower levels may be in what was kept, also where the arguments are not theirs.
+    lifted = nested or has_traced(results)
     # All that the results were made of, in the order of the way back; found when it is first gone.
     plan: list[Node] = []
 
@@ -54,12 +58,15 @@ def reverse(
         found: dict[Node, Any] = {}
         for node, g in zip(ends, gradients, strict=True):
             if node is not None and g is not None:
-                g = lift(g, ns) if nested else strip(g, None)
+                g = lift(g, ns) if lifted else strip(g, None)
                 found[node] = add(found[node], g) if node in found else g
         lent = way_back(plan, found, parts)
-        return [None if (g := found.get(n)) is None else (lift(g, ns) if nested else g, n in lent) for n in roots]
+        own = [found.get(n) for n in roots]
+        return [
+            None if g is None else (lift(g, ns) if nested else strip(g, None), n in lent)
+            for n, g in zip(roots, own, strict=True)
+        ]
 
-    results = [lift(strip(y, level), ns) if nested else strip(y, level) for y in made]
     return results, pull, roots, ends
 
 
@@ -133,5 +140,6 @@ def forward(
     """The results of a function of arrays, and their derivatives along tangents: None of those that have none."""
     level = Level(forward=True)
     made = function(*[AutodiffArray(level, a, t, ns) for a, t in zip(arguments, tangents, strict=True)])
+    level.ended = True
     moved = [y.node if type(y) is AutodiffArray and y.level is level else None for y in made]
     return [strip(y, level) for y in made], moved

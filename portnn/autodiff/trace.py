@@ -55,12 +55,14 @@ class Level:
         Whether arrays of this level carry tangents; else nodes.
     keep : bool
         Whether nodes keep their `Info`.
+    ended : bool
+        Whether the function has returned: what is left of the level then was kept by somebody.
     """
 
-    __slots__ = ("forward", "keep", "number")
+    __slots__ = ("ended", "forward", "keep", "number")
 
     def __init__(self, forward: bool = False, keep: bool = False) -> None:
-        self.number, self.forward, self.keep = _count(), forward, keep
+        self.number, self.forward, self.keep, self.ended = _count(), forward, keep, False
 
 
 #: Of what is not differentiated, but has to be of the same namespace as what is.

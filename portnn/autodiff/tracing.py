@@ -105,12 +105,24 @@ def results_of(made: Any) -> list[Any]:
     """The arrays that a function gave."""
     leaves = tree.leaves(made)
     for y in leaves:
+        _refuse_kept(y)
         if not is_array(y):
             raise TraceError(
                 "a function that is differentiated gives an array, or dicts and tuples of them, "
                 f"not a {type(y).__name__}; where there is more to give, say has_aux=True"
             )
     return leaves
+
+
+def _refuse_kept(y: Any) -> None:
+    """Raise TraceError for an array of a function that has returned: there is no way back to it any more."""
+    while type(y) is AutodiffArray:
+        if y.level.ended:
+            raise TraceError(
+                "an array that was differentiated in an earlier call was kept, and is used in this one: "
+                "return it from that function, or keep stop_gradient(x)"
+            )
+        y = y.value
 
 
 def _pair(made: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from lanes import USABLE64, open_lane
 from numpy.testing import assert_allclose, assert_array_equal
 
 from portnn import functional, kernels, losses, tree
-from portnn.autodiff import checkpoint, custom, grad, hessian, jvp, value_and_grad, vjp
+from portnn.autodiff import checkpoint, custom, grad, hessian, jacobian, jvp, value_and_grad, vjp
 from portnn.autodiff.trace import AutodiffArray
 from portnn.errors import GradientError, ShapeError, TraceError
 from portnn.random import as_stream
@@ -177,6 +177,21 @@ def test_targets_have_gradients_too(lane, name):
     d, h = waves(target, 0.2), 1e-6
     values = [float(case.loss(prediction, target + s * h * d)[0]) for s in (1.0, -1.0)]
     assert_allclose((values[0] - values[1]) / (2 * h), np.sum(found * d), rtol=1e-6, atol=1e-8)
+
+
+def test_predictions_and_targets_of_different_levels(lane):
+    """What the gradient of a prediction becomes when the target moves: ``-1 / n`` for half of the squares."""
+    y, t = (lane.asarray(np.asarray(v)) for v in ([[0.5, -1.0], [2.0, 0.3]], [[1.0, 0.0], [-1.0, 0.7]]))
+
+    def slope(t):
+        return grad(lambda y: losses.HalfSquaredError()(y, t)[0])(y)
+
+    def slope_of_target(y):
+        return grad(lambda t: losses.HalfSquaredError()(y, t)[0])(t)
+
+    for function, x in ((slope, t), (slope_of_target, y)):
+        mixed = lane.to_numpy(jacobian(function)(x))
+        assert_allclose(mixed.reshape(4, 4), -0.5 * np.eye(4), rtol=1e-14, atol=1e-15)
 
 
 def test_input_grad_is_not_asked_for_where_the_input_is_constant(monkeypatch):

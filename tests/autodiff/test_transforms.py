@@ -130,7 +130,16 @@ def test_known_numbers():
 
 @pytest.mark.parametrize("inner", ["grad", "jvp", "linearize", "vjp"])
 @pytest.mark.parametrize("outer", ["grad", "jvp", "linearize", "vjp"])
-def test_perturbations_are_not_confused(outer, inner):
+@pytest.mark.parametrize("name", [name for name in USABLE64 if "jax" not in name and "cupy" not in name])
+def test_perturbations_are_not_confused(name, outer, inner):
+    with open_lane(name) as backend:
+        confuse(backend, outer, inner)
+
+
+def confuse(backend, outer, inner):
+    def number(v):
+        return backend.asarray(np.asarray(v))
+
     def derivative(how, f, x):
         one = x * 0.0 + 1.0
         return {
@@ -142,10 +151,14 @@ def test_perturbations_are_not_confused(outer, inner):
 
     # d/dx (x d/dy (x^2 y^3) at y = x) = d/dx (3 x^5)
     f = lambda x: x * derivative(inner, lambda y: x * x * y**3, x)  # noqa: E731
-    assert_allclose(derivative(outer, f, np.asarray(1.1)), 15.0 * 1.1**4, rtol=1e-13)
+    assert_allclose(backend.to_numpy(derivative(outer, f, number(1.1))), 15.0 * 1.1**4, rtol=1e-13)
     # and at a constant: d/dx (x d/dy (x y) at 2) = 2 x
-    g = lambda x: x * derivative(inner, lambda y: x * y, np.asarray(2.0))  # noqa: E731
-    assert_allclose(derivative(outer, g, np.asarray(3.0)), 6.0)
+    g = lambda x: x * derivative(inner, lambda y: x * y, number(2.0))  # noqa: E731
+    assert_allclose(backend.to_numpy(derivative(outer, g, number(3.0))), 6.0)
+    # and where what is kept is of the outer level: d/dx of d/dy sin(y / x) x^y at y = 2
+    h = lambda x: derivative(inner, lambda y: array_namespace(y, x).sin(y / x) * x**y, number(2.0))  # noqa: E731
+    slope = numerical.gradient(lambda x: np.cos(2 / x) * x + np.sin(2 / x) * x * x * np.log(x), np.asarray(1.5))
+    assert_allclose(backend.to_numpy(derivative(outer, h, number(1.5))), slope, rtol=1e-8)
 
 
 def test_four_threads_of_hessians():
@@ -403,6 +416,17 @@ def test_more_sentences():
         hash(seen[0][0])
     with pytest.raises(TypeError, match="Multiple namespaces"):
         grad(lambda x: array_namespace(x, np.ones(2)).sum(x))(np.ones(2))
+
+
+def test_an_array_that_was_kept_is_refused():
+    kept = []
+    grad(lambda x: kept.append(x) or x * x)(np.asarray(2.0))
+    with pytest.raises(TraceError, match="in an earlier call was kept, and is used in this one: return it"):
+        grad(lambda x: x * kept[0])(np.asarray(3.0))
+    with pytest.raises(TraceError, match="was kept"):
+        jvp(lambda x: kept[0], (np.asarray(3.0),), (np.asarray(1.0),))
+    # Those of outer levels are not: they are under way.
+    assert grad(lambda x: grad(lambda y: y * x)(x))(np.asarray(3.0)) == 1.0
 
 
 def test_functions_of_torch_and_jax_are_refused():
