@@ -78,18 +78,62 @@ def test_a_network_of_13_numbers(lane):
 
 def test_gauss_newton_of_it():
     w = np.sin(np.arange(1.0, 14.0))
-
-    def residual(w):
-        xp = array_namespace(w)
-        hidden = xp.tanh(xp.asarray(X) @ xp.reshape(w[:6], (2, 3)) + w[6:9])
-        return xp.reshape(hidden @ xp.reshape(w[9:12], (3, 1)) + w[12:13], (3,)) - xp.asarray(T[:, 0])
-
-    j = jacobian(residual)(w)
+    j = jacobian(_residuals)(w)
     approximate = j.T @ j / 3.0
     largest = np.linalg.eigvalsh(approximate)[-3:]
     assert_allclose(largest, [1.125395910556, 1.495326715542, 3.587835927686], rtol=1e-10)
     apart = hessian(network)(w, X, T) - approximate
     assert_allclose(np.linalg.norm(apart), 3.75027314744, rtol=1e-10)
+
+
+def test_its_hessian_by_hand():
+    """Bishop 2006, equations (5.93) to (5.95), with a unit of 1 for the biases; and by differences of the gradient."""
+    w = np.sin(np.arange(1.0, 14.0))
+    first, second = np.vstack([w[:6].reshape(2, 3), w[6:9]]), np.append(w[9:12], w[12])
+    expected = np.zeros((13, 13))
+    for x, t in zip(np.hstack([X, np.ones((3, 1))]), T[:, 0], strict=True):
+        z = np.append(np.tanh(x @ first), 1.0)
+        slope, curve = 1.0 - z[:3] ** 2, -2.0 * z[:3] * (1.0 - z[:3] ** 2)
+        delta = z @ second - t
+        within = np.diag(curve * second[:3] * delta) + np.outer(slope * second[:3], slope * second[:3])
+        across = np.hstack([np.diag(slope * delta), np.zeros((3, 1))]) + np.outer(slope * second[:3], z)
+        expected[:9, :9] += np.einsum("i,k,jl->ijkl", x, x, within).reshape(9, 9)
+        expected[:9, 9:] += np.einsum("i,jl->ijl", x, across).reshape(9, 4)
+        expected[9:, :9] = expected[:9, 9:].T
+        expected[9:, 9:] += np.outer(z, z)
+    h = hessian(network)(w, X, T)
+    assert_allclose(h, expected / 3.0, rtol=1e-13, atol=1e-14)
+    assert_allclose(h, numerical.jacobian(lambda w: grad(network)(w, X, T), w, 6e-6), atol=1e-9)
+
+
+def test_its_eigenvalues_by_lanczos():
+    """With products alone."""
+    linalg = pytest.importorskip("scipy.sparse.linalg")
+    w = np.sin(np.arange(1.0, 14.0))
+
+    def product(d):
+        return hvp(lambda w: network(w, X, T), w, d.reshape(-1))
+
+    operator = linalg.LinearOperator((13, 13), matvec=product, dtype=np.float64)
+    largest = linalg.eigsh(operator, k=2, which="LA", v0=np.ones(13), return_eigenvectors=False)
+    assert_allclose(np.sort(largest), [2.146535912970, 3.624389075543], rtol=1e-10)
+
+
+def test_inverse_of_the_outer_product_approximation():
+    """One example after the other: Bishop 2006, equation (5.89)."""
+    w = np.sin(np.arange(1.0, 14.0))
+    rows = jacobian(_residuals)(w)
+    inverse = np.eye(13) / 0.1
+    for b in rows:
+        along = inverse @ b
+        inverse = inverse - np.outer(along, along) / (1.0 + b @ along)
+    assert_allclose(inverse, np.linalg.inv(rows.T @ rows + 0.1 * np.eye(13)), rtol=1e-12, atol=1e-13)
+
+
+def _residuals(w):
+    xp = array_namespace(w)
+    hidden = xp.tanh(xp.asarray(X) @ xp.reshape(w[:6], (2, 3)) + w[6:9])
+    return xp.reshape(hidden @ xp.reshape(w[9:12], (3, 1)) + w[12:13], (3,)) - xp.asarray(T[:, 0])
 
 
 @pytest.mark.parametrize("function", [network, net_4_8_3])
