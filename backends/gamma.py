@@ -6,6 +6,8 @@ import math
 from importlib import import_module
 from typing import Any
 
+from array_api_compat import array_namespace
+
 from portnn.functional.gamma import at_poles, trigamma
 from portnn.kernels import Kernel
 
@@ -19,7 +21,8 @@ def gamma_kernels(module: str) -> dict[str, Kernel]:
         def backward(dy: Any) -> Any:
             return dy * digamma(x)[0]
 
-        return import_module(module).gammaln(x), backward
+        # At minus infinity there is no limit, whatever libraries say.
+        return array_namespace(x).where(x == -math.inf, math.nan, import_module(module).gammaln(x)), backward
 
     def digamma(x: Any) -> Any:
         def backward(dy: Any) -> Any:

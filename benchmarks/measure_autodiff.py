@@ -123,18 +123,18 @@ def _as_pairs(weights: Any) -> Any:
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_count("--rounds", default=40, help="default: 40")
-    parser.add_argument("--json", help="a file for the numbers")
+    parser.add_path("--json", metavar="FILE", help="write what was measured")
     args = parser.parse_args()
-    if args.json:
-        check_writable(args.json)
+    check_writable(args.json)
     found: dict[str, dict[str, float]] = {}
+    compared = tasks()
     print(f"{'':<40} {'portnn us':>10} {'other us':>10} {'ratio':>7}   (medians of {args.rounds})")
-    for name, programs in tasks().items():
+    for name, programs in compared.items():
         measured = measure(programs, args.rounds)
         (_, ours), (other, theirs) = measured.items()
         found[name] = {"portnn": ours, other: theirs, "ratio": ours / theirs}
         print(f"{name:<40} {ours:>10.0f} {theirs:>10.0f} {ours / theirs:>7.2f}   of {other}", flush=True)
-    if args.json:
+    if args.json is not None:
         write_json(args.json, {"rounds": args.rounds, "microseconds": found})
 
 
