@@ -252,7 +252,7 @@ def test_array_api_extra(lane):
         lambda x: xpx.sinc(x),
         lambda x: xpx.create_diagonal(x[0, ...]),
         lambda x: xpx.cov(x),
-        lambda x: xpx.nan_to_num(x) * x,
+        *([lambda x: xpx.nan_to_num(x) * x] if hasattr(xpx, "nan_to_num") else []),  # of version 0.8
         lambda x: xpx.atleast_nd(x, ndim=4),
     ):
         number = lambda x, f=f: total(f(x) ** 2 + f(x))  # noqa: E731
@@ -265,7 +265,9 @@ def test_array_api_extra(lane):
 
 
 def test_scipy():
-    special = pytest.importorskip("scipy.special")
+    pytest.importorskip("scipy", minversion="1.15", reason="earlier ones have these for NumPy alone")
+    from scipy import special
+
     x = np.asarray([0.3, -0.8, 1.2])
     p = np.exp(x) / np.sum(np.exp(x))
     assert_allclose(grad(lambda x: special.logsumexp(x))(x), p, rtol=1e-13)
