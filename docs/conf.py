@@ -85,6 +85,7 @@ ROOMS = [
     "portnn.tree",
     "portnn.gradcheck",
     "portnn.testing",
+    "portnn.autodiff",
     "portnn.numerical",
     "portnn.errors",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from portnn import (
+        autodiff,
         backend,
         data,
         errors,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Network",
     "Trainer",
+    "autodiff",
     "available_backends",
     "backend",
     "backend_of",

@@ -328,7 +328,7 @@ def backend_class_of(array_type: type) -> type[Backend] | None:
 
 
 def backend_of(array: Array) -> Backend:
-    """The backend on whose device an array lives.
+    """The backend on whose device an array lives; of one that wraps another, as in `portnn.autodiff`, where that lives.
 
     Raises
     ------
@@ -342,6 +342,8 @@ def backend_of(array: Array) -> Backend:
     <portnn backend numpy:cpu>
     """
     entry = backend_class_of(type(array))
+    if entry is None and hasattr(type(array), "__wrapped_array__"):
+        return backend_of(array.__wrapped_array__())
     if entry is None:
         raise BackendError(
             f"no registered backend knows arrays of type {type(array).__module__}.{type(array).__name__}"

@@ -1,7 +1,7 @@
 """What portnn raises: one sentence each, saying what was given, what was expected and how to go on.
 
-Every type is also a ``ValueError``, a ``RuntimeError``, an ``ImportError`` or a ``MemoryError``, so code that knows
-nothing of portnn can catch it; ``PortnnError`` catches them all.
+Every type is also a ``ValueError``, a ``TypeError``, a ``RuntimeError``, an ``ImportError`` or a ``MemoryError``, so
+code that knows nothing of portnn can catch it; ``PortnnError`` catches them all.
 """
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ModelFileError",
     "PortnnError",
     "ShapeError",
+    "TraceError",
 ]
 
 
@@ -31,6 +32,10 @@ class BackendError(PortnnError, RuntimeError):
 
 class KernelError(PortnnError, RuntimeError):
     """A backend offers a twin that does not fit the portable function of its name."""
+
+
+class TraceError(PortnnError, TypeError):
+    """What cannot be differentiated, or not in the way in which it was asked for."""
 
 
 class ShapeError(PortnnError, ValueError):

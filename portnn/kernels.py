@@ -29,6 +29,7 @@ __all__ = [
     "Dispatched",
     "Kernel",
     "array_function",
+    "call_traced_with",
     "check_twin",
     "differentiable",
     "portable",
@@ -56,6 +57,10 @@ class Dispatched(Protocol, Generic[P, R]):
     kind : {"differentiable", "array_function", "update_rule"}
     shapes : Shapes
         What it states of its arrays.
+    gradients : int
+        Of so many of its first arrays backward gives the gradients.
+    input_grad : bool
+        Whether backward takes ``input_grad=False``, and saves the work for the first of them.
     """
 
     portable: Callable[..., Any]
@@ -63,6 +68,8 @@ class Dispatched(Protocol, Generic[P, R]):
     options: Callable[..., Mapping[str, Any]] | None
     kind: str
     shapes: Shapes
+    gradients: int
+    input_grad: bool
     __name__: str
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -71,24 +78,41 @@ class Dispatched(Protocol, Generic[P, R]):
 _registry: dict[str, Dispatched[..., Any]] = {}
 _twins_on: ContextVar[bool] = ContextVar("portnn_twins_on", default=True)
 
+#: A type of arrays, and what calls functions that are given some; see `call_traced_with`.
+_traced: tuple[type, Callable[..., Any]] | None = None
+
 #: Every portable function by name (read-only).
 registry: Mapping[str, Dispatched[..., Any]] = MappingProxyType(_registry)
 
 
 @overload
-def differentiable(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]: ...
+def differentiable(
+    *, shapes: str, gradients: int | None = None, input_grad: bool = False
+) -> Callable[[Callable[P, R]], Dispatched[P, R]]: ...
 @overload
 def differentiable(
-    *, shapes: str, options: Callable[P, Mapping[str, Any]]
+    *, shapes: str, options: Callable[P, Mapping[str, Any]], gradients: int | None = None, input_grad: bool = False
 ) -> Callable[[Callable[..., R]], Dispatched[P, R]]: ...
-def differentiable(*, shapes: str, options: Callable[..., Mapping[str, Any]] | None = None) -> Any:
+def differentiable(
+    *,
+    shapes: str,
+    options: Callable[..., Mapping[str, Any]] | None = None,
+    gradients: int | None = None,
+    input_grad: bool = False,
+) -> Any:
     """Register a portable function that returns ``(y, backward)``; its first arguments are arrays.
 
     ``shapes`` states those of the arrays and of ``y``: see `portnn.shapes`. ``options``, if there are some, is what
     callers call: it has their parameters, and makes of them the keywords that the portable function and its twins have
     in their place, such as windows of stride, padding and dilation. So these are resolved once, and in one place.
+
+    ``gradients`` says of how many of the arrays, the first ones, ``backward`` gives the gradients: of all by default,
+    of one for a loss, whose target has none. ``input_grad`` says that ``backward`` takes the keyword of this name, and
+    does not compute the first of them where it is False.
     """
-    return functools.partial(_register, shapes=shapes, kind="differentiable", options=options)
+    return functools.partial(
+        _register, shapes=shapes, kind="differentiable", options=options, gradients=gradients, input_grad=input_grad
+    )
 
 
 def array_function(*, shapes: str) -> Callable[[Callable[P, R]], Dispatched[P, R]]:
@@ -113,6 +137,8 @@ def _register(
     shapes: str,
     kind: Literal["differentiable", "array_function", "update_rule"],
     options: Callable[..., Mapping[str, Any]] | None = None,
+    gradients: int | None = None,
+    input_grad: bool = False,
 ) -> Any:
     name = function.__name__
     if name in _registry:
@@ -129,6 +155,10 @@ def _register(
             args, kwargs = by_position(names, args, kwargs)
             if len(args) < count:
                 return portable(*args, **kwargs)  # Python says what is missing
+        if _traced is not None:
+            for a in args:  # a third of the time of `in map(type, args)`
+                if type(a) is _traced[0]:
+                    return _traced[1](dispatched, args, kwargs)
         arrays = args if len(args) == count else args[:count]
         if not (any_shape and hasattr(arrays[0], "shape")):
             check(arrays)
@@ -151,9 +181,21 @@ def _register(
     dispatched.portable, dispatched.resolved, dispatched.options = portable, function, options
     dispatched.kind = kind
     dispatched.shapes = stated
+    dispatched.gradients, dispatched.input_grad = count if gradients is None else gradients, input_grad
     dispatch.__doc__ = with_shapes(function.__doc__, stated)
     _registry[name] = dispatched
     return dispatched
+
+
+def call_traced_with(
+    array_type: type, call: Callable[[Dispatched[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+) -> None:
+    """Let ``call(function, args, kwargs)`` do the calls of functions that are given arrays of this type.
+
+    For `portnn.autodiff`, above, which is not imported by those who have no such arrays, and costs them nothing.
+    """
+    global _traced
+    _traced = array_type, call
 
 
 def _named(function: Any, name: str) -> Callable[..., Any]:

@@ -77,8 +77,8 @@ class Loss(ABC):
         own or that of its class, is not there: neither value nor gradient depends on it, be its loss infinite or NaN.
         Where nothing counts, both are 0.
         """
-        xp = array_namespace(prediction)
         values, pullback, weight = self._by_example(prediction, target, sample_weight)
+        xp = array_namespace(values)
         if weight is None:
             each = 1.0 / max(values.shape[0], 1)
             share = xp.full_like(values, each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..gamma import gamma_kernels
 from ..special import erf_kernels
 from . import activations, convolution, linear, losses, normalization, pooling, rows, updates
 
@@ -9,6 +10,7 @@ __all__ = ["KERNELS"]
 
 KERNELS = {
     **erf_kernels("cupyx.scipy.special"),
+    **gamma_kernels("cupyx.scipy.special"),
     **linear.KERNELS,
     **activations.KERNELS,
     **losses.KERNELS,

@@ -25,4 +25,12 @@ def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
     return out
 
 
-KERNELS = {"take_rows": Kernel(_take_rows)}
+def _scatter_add(x: Any, index: Any, values: Any) -> Any:
+    import cupy
+
+    out = x.copy()
+    cupy.add.at(out, index, values)
+    return out
+
+
+KERNELS = {"take_rows": Kernel(_take_rows), "scatter_add": Kernel(_scatter_add)}

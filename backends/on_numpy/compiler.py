@@ -12,6 +12,9 @@ from .machine_code import target_machine
 
 __all__ = ["compile_loop"]
 
+#: Beginnings of names of functions that come with Numba, such as those for memory, or with Python.
+_OF_NUMBA = ("NRT_", "numba_", "Py", "_Py")
+
 _LETTERS = {64: "i", 32: "w", 8: "b", 1: "t"}
 
 
@@ -21,7 +24,8 @@ def compile_loop(function: Any, arguments: tuple[Any, ...], symbol: str) -> tupl
     Raises
     ------
     NumbaError
-        If the function cannot be compiled for such arguments, or needs memory of Numba's.
+        If the function cannot be compiled for such arguments; or needs what comes with Numba, such as memory, or
+        ``reshape`` of an array that may not lie in one piece.
     """
     types = tuple(function.typeof_pyval(argument) for argument in arguments)
     function.compile(types)
@@ -32,8 +36,8 @@ def compile_loop(function: Any, arguments: tuple[Any, ...], symbol: str) -> tupl
             part.name = symbol
         elif not part.is_declaration:
             part.linkage = "internal"
-        elif part.name.startswith("NRT_"):
-            raise NumbaError(f"{function.__name__} asks for memory: what it needs must be given to it")
+        elif part.name.startswith(_OF_NUMBA):
+            raise NumbaError(f"{function.__name__} calls {part.name}, which is not there where Numba is not imported")
     code = target_machine(*made.library.codegen.magic_tuple()).emit_object(module)
     given = made.signature.return_type
     gives = {"none": "v", "bool": "t"}.get(str(given), "i")

@@ -38,7 +38,8 @@ def _unfold(x: Any, buffer: Any, rows: Axis, columns: Axis) -> Any:
         compiled.unfold_narrow(x, windows.reshape(values, places), numbers(rows), numbers(columns))
         return windows.reshape(values, places).T
     if compiled is not None:
-        compiled.unfold(x, windows.reshape(places, values), numbers(rows), numbers(columns))
+        lines = x.reshape(n, x.shape[1], x.shape[2] * c)
+        compiled.unfold(lines, windows.reshape(places, values), numbers(rows), numbers(columns), c)
         return windows.reshape(places, values)
     padded = extend(x, rows.ends, columns.ends)
     a, b, d, e = padded.strides
@@ -49,11 +50,10 @@ def _unfold(x: Any, buffer: Any, rows: Axis, columns: Axis) -> Any:
 
 
 def _fold(windows: Any, dx: Any, rows: Axis, columns: Axis) -> None:
-    compiled = loops("convolution")
+    compiled, (n, h, w, c) = loops("convolution"), dx.shape
     if compiled is not None:
-        compiled.fold(windows, dx, numbers(rows), numbers(columns))
+        compiled.fold(windows, dx.reshape(n, h, w * c), numbers(rows), numbers(columns), c)
         return
-    n, h, w, c = dx.shape
     padded = np.zeros((n, h + rows.before + rows.after, w + columns.before + columns.after, c), dx.dtype)
     parts = windows.reshape(n, rows.count, columns.count, rows.kernel, columns.kernel, c)
     for i in range(rows.kernel):

@@ -6,6 +6,7 @@ the portable forms.
 
 from __future__ import annotations
 
+from ..gamma import gamma_kernels
 from ..special import erf_kernels
 from . import activations, convolution, linear, losses, normalization, pooling, rows, sums, updates
 
@@ -13,6 +14,7 @@ __all__ = ["KERNELS"]
 
 KERNELS = {
     **erf_kernels("scipy.special"),
+    **gamma_kernels("scipy.special"),
     **linear.KERNELS,
     **activations.KERNELS,
     **losses.KERNELS,

@@ -34,6 +34,12 @@ def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
     return out
 
 
-KERNELS: dict[str, Kernel] = {}
+def _scatter_add(x: Any, index: Any, values: Any) -> Any:
+    out = np.array(x)
+    np.add.at(out, index, values)
+    return out
+
+
+KERNELS = {"scatter_add": Kernel(_scatter_add)}
 if HAS_NUMBA:
     KERNELS["take_rows"] = Kernel(_take_rows)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from ..gamma import gamma_kernels
 from ..special import erf_kernels
-from . import convolution, pooling, sums
+from . import convolution, pooling, rows, sums
 
 __all__ = ["KERNELS"]
 
-KERNELS = {**erf_kernels("torch.special"), **sums.KERNELS, **convolution.KERNELS, **pooling.KERNELS}
+KERNELS = {
+    **erf_kernels("torch.special"),
+    **gamma_kernels("torch.special"),
+    **sums.KERNELS,
+    **convolution.KERNELS,
+    **pooling.KERNELS,
+    **rows.KERNELS,
+}

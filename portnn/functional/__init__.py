@@ -27,6 +27,7 @@ from portnn.functional.activations import (
     tanh,
 )
 from portnn.functional.convolution import conv2d, conv_transpose2d
+from portnn.functional.gamma import digamma, gammaln
 from portnn.functional.linear import affine, matmul
 from portnn.functional.losses import (
     absolute_error,
@@ -42,7 +43,7 @@ from portnn.functional.losses import (
 )
 from portnn.functional.normalization import batch_norm, batch_norm_inference, channel_moments, layer_norm
 from portnn.functional.pooling import average_pool2d, global_average_pool, max_pool2d
-from portnn.functional.rows import as_float, take_rows
+from portnn.functional.rows import as_float, scatter_add, take_rows
 from portnn.functional.shapes import channels_last, flatten, pad, reshape
 from portnn.functional.special import erf, erfc
 
@@ -57,10 +58,12 @@ __all__ = [
     "channels_last",
     "conv2d",
     "conv_transpose2d",
+    "digamma",
     "elu",
     "erf",
     "erfc",
     "flatten",
+    "gammaln",
     "gelu",
     "gelu_tanh",
     "global_average_pool",
@@ -81,6 +84,7 @@ __all__ = [
     "poisson",
     "relu",
     "reshape",
+    "scatter_add",
     "selu",
     "sigmoid",
     "sigmoid_cross_entropy",

@@ -47,7 +47,7 @@ def _windows(
     return {"rows": rows, "columns": columns, "groups": groups, "memory": memory}
 
 
-@differentiable(shapes="n h w c, kh kw g f, f -> n rows columns f", options=_windows)
+@differentiable(shapes="n h w c, kh kw g f, f -> n rows columns f", options=_windows, input_grad=True)
 def conv2d(
     x: Array, w: Array, b: Array, *, rows: Axis, columns: Axis, groups: int, memory: int
 ) -> tuple[Array, Backward]:
@@ -111,7 +111,7 @@ def _transposed_windows(
     return {"rows": rows, "columns": columns, "groups": groups, "memory": memory}
 
 
-@differentiable(shapes="n h w c, kh kw g c, f -> n rows columns f", options=_transposed_windows)
+@differentiable(shapes="n h w c, kh kw g c, f -> n rows columns f", options=_transposed_windows, input_grad=True)
 def conv_transpose2d(
     x: Array, w: Array, b: Array, *, rows: Axis, columns: Axis, groups: int, memory: int
 ) -> tuple[Array, Backward]:

@@ -17,7 +17,7 @@ def matmul(a: Array, b: Array) -> Array:
     return a @ b
 
 
-@differentiable(shapes="n k, k m, m -> n m")
+@differentiable(shapes="n k, k m, m -> n m", input_grad=True)
 def affine(x: Array, w: Array, b: Array) -> tuple[Array, Backward]:
     """The affine map of every row: ``y = x @ w + b``.
 

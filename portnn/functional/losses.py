@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-@differentiable(shapes="n k, n | n k -> n")
+@differentiable(shapes="n k, n | n k -> n", gradients=1)
 def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float = 0.0) -> tuple[Array, Backward]:
     """Cross-entropy between softmax(logits) and the target: ``-sum_j t_j log softmax(logits)_j``.
 
@@ -67,7 +67,7 @@ def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float =
     return -xp.sum(t * xp.where(t == 0, 0.0, log_p), axis=-1), backward
 
 
-@differentiable(shapes="n k, n | n k -> n")
+@differentiable(shapes="n k, n | n k -> n", gradients=1)
 def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e-7) -> tuple[Array, Backward]:
     """``-sum_j t_j log(p_j + eps)``, for a network that ends in a softmax.
 
@@ -96,7 +96,7 @@ def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e
     return -xp.sum(t * xp.log(p), axis=-1), backward
 
 
-@differentiable(shapes="n k, n | n k -> n")
+@differentiable(shapes="n k, n | n k -> n", gradients=1)
 def kl_divergence(logits: Array, target: Array) -> tuple[Array, Backward]:
     """Kullback-Leibler divergence of softmax(logits) from the target: ``sum_j t_j (log t_j - log softmax(logits)_j)``.
 
@@ -143,7 +143,7 @@ def class_numbers(target: Array, k: int) -> tuple[Array, Array]:
     return xp.astype(target, xp.int32), known
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward]:
     """Binary cross-entropy of sigmoid(logits), summed over the outputs of an example.
 
@@ -177,7 +177,7 @@ def sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Backward
     return _sum_by_example(elementwise), backward
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def half_squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     """Half of the squared distance, summed over the outputs of an example: ``1/2 sum_j (y_j - t_j)^2``.
 
@@ -206,7 +206,7 @@ def half_squared_error(prediction: Array, target: Array) -> tuple[Array, Backwar
     return _sum_by_example(0.5 * difference * difference), backward
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     """``mean_j (y_j - t_j)^2`` over the outputs of an example. Arguments and results as of `half_squared_error`."""
     difference = prediction - target
@@ -218,7 +218,7 @@ def squared_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     return _sum_by_example(difference * difference) / count, backward
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def absolute_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     """``mean_j |y_j - t_j|`` over the outputs of an example. Arguments and results as of `half_squared_error`.
 
@@ -234,7 +234,7 @@ def absolute_error(prediction: Array, target: Array) -> tuple[Array, Backward]:
     return _sum_by_example(xp.abs(difference)) / count, backward
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[Array, Backward]:
     """Squared near the target, absolute far from it (Huber 1964); the mean over the outputs of an example.
 
@@ -254,7 +254,7 @@ def huber(prediction: Array, target: Array, delta: float = 1.0) -> tuple[Array, 
     return _sum_by_example(values) / count, backward
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     """Negative log-likelihood of counts under a Poisson law, but for ``log t!``: ``mean_j exp(x_j) - t_j x_j``.
 
@@ -283,7 +283,7 @@ def poisson(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     return _sum_by_example(rate - part) / count, backward
 
 
-@differentiable(shapes="n ..., n ... -> n")
+@differentiable(shapes="n ..., n ... -> n", gradients=1)
 def half_poisson_deviance(log_rate: Array, target: Array) -> tuple[Array, Backward]:
     """Half of the Poisson deviance, summed over the outputs: ``sum_j t_j log t_j - t_j - t_j x_j + exp(x_j)``.
 

@@ -69,7 +69,7 @@ def batch_norm_with_moments(
     return (xp.reshape(gamma * x_hat + beta, x.shape), mean, variance), backward
 
 
-@differentiable(shapes="... k, k, k, k, k -> ... k")
+@differentiable(shapes="... k, k, k, k, k -> ... k", gradients=3)
 def batch_norm_inference(
     x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float = 1e-5
 ) -> tuple[Array, Backward]:

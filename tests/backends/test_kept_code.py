@@ -94,7 +94,7 @@ def test_an_index_out_of_range_is_an_error():
         copied_rows(x, np.array([5]), np.empty((1, 2)))
 
 
-def test_a_loop_of_no_name_and_one_that_asks_for_memory(tmp_path):
+def test_a_loop_of_no_name_and_loops_that_need_numba():
     from numba.core.errors import NumbaError
     from portnn_backends.on_numpy.compile import compiled
     from portnn_backends.on_numpy.compiler import compile_loop
@@ -106,8 +106,14 @@ def test_a_loop_of_no_name_and_one_that_asks_for_memory(tmp_path):
     def greedy(x):
         x[0] = np.ones(x.size).sum()
 
+    @compiled
+    def of_another_library(x):
+        x[1, 1].reshape(6)[0] = 1.0
+
     with pytest.raises(NumbaError):
         compile_loop(greedy, (np.ones(3),), "greedy")
+    with pytest.raises(NumbaError, match="of_another_library calls numba_attempt_nocopy_reshape, which is not there"):
+        compile_loop(of_another_library, (np.ones((2, 2, 3, 2)),), "of_another_library")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -53,8 +53,9 @@ def test_a_twin_lies_in_the_file_of_its_family(lane, name):
     family = "updates" if portable.startswith("portnn.optim.") else portable.removeprefix("portnn.functional.")
     with open_lane(lane) as backend:
         package, _, file = backend.kernels()[name].function.__module__.rpartition(".")
-    # `special` is made of a function of each library.
-    assert package == "portnn_backends" if family == "special" else package.startswith("portnn_backends.on_")
+    # These are made of a function of each library.
+    everywhere = family in ("gamma", "special")
+    assert package == "portnn_backends" if everywhere else package.startswith("portnn_backends.on_")
     assert file == ("blas" if name == "matmul" else family)
 
 

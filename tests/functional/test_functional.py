@@ -161,6 +161,42 @@ def test_erf_and_its_complement_are_exact_to_rounding(dtype):
     np.testing.assert_allclose(y, [math.erfc(v) for v in x], rtol=16 * eps, atol=tiny)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_logarithm_of_gamma_and_its_derivatives_are_exact(dtype):
+    """Also near 1 and 2, where the logarithm is next to nothing; near other zeros to an absolute error."""
+    mpmath = pytest.importorskip("mpmath")
+    near = np.logspace(-6, -1, 11)
+    x = np.concatenate([np.logspace(-8, 8, 65), np.linspace(0.05, 12, 241), 1 - near, 1 + near, 2 - near, 2 + near])
+    x = np.concatenate([x, -np.linspace(0.013, 6.3, 77)]).astype(dtype)
+    eps = float(np.finfo(dtype).eps)
+    points, above = [mpmath.mpf(float(v)) for v in x], x > 0
+
+    def exactly(function):
+        with mpmath.workdps(40):
+            return np.asarray([float(function(v)) for v in points])
+
+    y, backward = functional.gammaln.portable(x)
+    exact = exactly(lambda v: mpmath.re(mpmath.loggamma(v)))
+    np.testing.assert_allclose(y[above], exact[above], rtol=8 * eps)
+    np.testing.assert_allclose(y, exact, rtol=8 * eps, atol=8 * eps)
+    exact = exactly(mpmath.digamma)
+    np.testing.assert_allclose(backward(np.ones_like(x))[above], exact[above], rtol=32 * eps, atol=32 * eps)
+    y, backward = functional.digamma.portable(x)
+    np.testing.assert_allclose(y, exact, rtol=32 * eps, atol=32 * eps)
+    exact = exactly(lambda v: mpmath.psi(1, v))
+    np.testing.assert_allclose(backward(np.ones_like(x)), exact, rtol=32 * eps)
+
+
+def test_gamma_at_its_poles(backend):
+    x = put(backend, [0.0, -1.0, -7.0], "float32")
+    with backend.context():
+        assert (get(backend, functional.gammaln(x)[0]) == np.inf).all()
+        for form in (functional.digamma, functional.digamma.portable):
+            y, backward = form(x)
+            assert np.isnan(get(backend, y)).all()
+            assert np.isnan(get(backend, backward(y))).all()
+
+
 def test_step_goes_forward_only(backend):
     y, backward = functional.step(put(backend, [[-1.0, 0.0, 2.0]], "float32"))
     assert_here(backend, "float32", y)

@@ -30,6 +30,7 @@ FREE = {
     "conv2d*": {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)},
     "conv_transpose2d*": {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)},
     "matmul": {(0, 1), (1, 2)},
+    "scatter_add": {(0, 0)},
     "take_rows": {(0, 0), (0, 1), (0, 2), (1, 0)},
     # Class numbers do not say how many classes there are.
     "softmax_cross_entropy": {(0, 1)},

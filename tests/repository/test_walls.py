@@ -27,6 +27,10 @@ BREACHES = {
     "Losses, metrics and optimizers know no layer": ("portnn/losses.py", "from portnn.nn.affine import Affine"),
     "The house stands on its ground": ("portnn/nn/affine.py", "from portnn import training"),
     "A room of training uses only those above it": ("portnn/training/run.py", "import portnn.training.trainer"),
+    "A room of automatic differentiation uses only those above it": (
+        "portnn/autodiff/trace.py",
+        "from portnn.autodiff.rules import RULES",
+    ),
     "No circles anywhere": (
         "portnn/functional/windows.py",
         "if TYPE_CHECKING:\n    from portnn.functional import convolution",

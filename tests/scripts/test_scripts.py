@@ -385,3 +385,9 @@ def test_import_time_prints_its_table():
     done = script("benchmarks/import_time.py", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["import", "numpy", "portnn", "portnn,"]
+
+
+def test_random_expressions_are_differentiated():
+    done = script("scripts/fuzz_autodiff.py", "--count", "20", "--seed", "7")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("20 expressions, whose derivatives are ")

@@ -57,6 +57,11 @@ def away_from_zero(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
     return lambda rng, n: (rng.choice([-1.0, 1.0], size=(n, *shape)) * rng.uniform(0.1, 2.0, size=(n, *shape)),)
 
 
+def between_whole_numbers(*shape: int) -> Callable[[Rng, int], tuple[Any, ...]]:
+    """Of either sign, and away from them: the gamma function has no value where they are not positive."""
+    return lambda rng, n: (rng.integers(-3, 9, size=(n, *shape)) + rng.uniform(0.2, 0.8, size=(n, *shape)),)
+
+
 def labels(classes: int) -> Callable[[Rng, int], tuple[Any, ...]]:
     return lambda rng, n: (rng.integers(0, classes, size=n),)
 
@@ -143,6 +148,8 @@ FUNCTIONS = {
     "pad": FunctionCase(functional.pad, normal(2, 3, 1), options={"padding": ((1, 0), (2, 3))}),
     "erf": FunctionCase(functional.erf, normal(5)),
     "erfc": FunctionCase(functional.erfc, normal(5)),
+    "gammaln": FunctionCase(functional.gammaln, between_whole_numbers(5)),
+    "digamma": FunctionCase(functional.digamma, between_whole_numbers(5)),
     "identity": FunctionCase(functional.identity, normal(2, 3)),
     "relu": FunctionCase(functional.relu, away_from_zero(5)),
     "leaky_relu": FunctionCase(functional.leaky_relu, away_from_zero(5)),
@@ -174,12 +181,17 @@ FUNCTIONS = {
 }
 
 #: Functions and layers without a gradient, which have tests of their own.
-NOT_DIFFERENTIABLE = {"as_float", "channel_moments", "matmul", "step", "sum_over", "take_rows", "Step"}
+NOT_DIFFERENTIABLE = {
+    *("as_float", "channel_moments", "matmul", "scatter_add", "step", "sum_over", "take_rows", "Step")
+}
 
 #: Arguments of the registered functions that are not differentiated.
 ARRAY_FUNCTIONS: dict[str, Callable[[Rng, int], tuple[Any, ...]]] = {
     "channel_moments": lambda rng, n: (rng.normal(100.0, 2.0, size=(n + 1, 2, 3)),),
     "matmul": lambda rng, n: (rng.normal(size=(3, n, 4)), rng.normal(size=(3, 4, 2))),
+    "scatter_add": lambda rng, n: (
+        *(rng.normal(size=(n + 1, 3)), rng.integers(-n - 1, n + 1, size=n), rng.normal(size=(n, 3))),
+    ),
     "sum_over": lambda rng, n: (rng.normal(100.0, 2.0, size=(n, 5)),),
     "take_rows": lambda rng, n: (rng.integers(0, 256, (n + 1, 3, 2), np.uint8), rng.integers(-n - 1, n + 1, size=n)),
 }

@@ -1,6 +1,6 @@
 """Loops over images, compiled by Numba: what NumPy would do in many passes over memory, in one.
 
-Images are (n, h, w, c), C-contiguous. An axis of windows is given as the tuple
+Images are (n, h, w, c), C-contiguous, or (n, h, w c) where a loop asks for it. An axis of windows is given as the tuple
 (count, kernel, stride, dilation, before).
 """
 
@@ -14,9 +14,9 @@ __all__ = ["fold", "unfold", "unfold_narrow"]
 
 
 @compiled
-def unfold(x: Any, windows: Any, rows: Any, columns: Any) -> None:
-    """Fill ``windows``, (n rows columns, kh kw c), with those of ``x``: one row after the other."""
-    n, h, w, c = x.shape
+def unfold(x: Any, windows: Any, rows: Any, columns: Any, c: int) -> None:
+    """Fill ``windows``, (n rows columns, kh kw c), with those of ``x``, (n, h, w c): one row after the other."""
+    n, h, w = x.shape[0], x.shape[1], x.shape[2] // c
     dense, run = columns[3] == 1, columns[1] * c
     for m in range(n):
         for i in range(rows[0]):
@@ -29,14 +29,14 @@ def unfold(x: Any, windows: Any, rows: Any, columns: Any) -> None:
                         line[:] = 0.0
                     elif dense and left >= 0 and left + columns[1] <= w:
                         # The values of a row of the window lie side by side.
-                        source = x[m, y].reshape(w * c)[left * c : left * c + run]
+                        source = x[m, y, left * c : left * c + run]
                         for k in range(run):
                             line[k] = source[k]
                     else:
                         for v in range(columns[1]):
                             z, pixel = left + v * columns[3], line[v * c : (v + 1) * c]
                             if 0 <= z < w:
-                                source = x[m, y, z]
+                                source = x[m, y, z * c : (z + 1) * c]
                                 for k in range(c):
                                     pixel[k] = source[k]
                             else:
@@ -75,9 +75,9 @@ def unfold_narrow(x: Any, windows: Any, rows: Any, columns: Any) -> None:
 
 
 @compiled
-def fold(windows: Any, x: Any, rows: Any, columns: Any) -> None:
+def fold(windows: Any, x: Any, rows: Any, columns: Any, c: int) -> None:
     """The adjoint of `unfold`: add every value of the windows to its place in ``x``."""
-    n, h, w, c = x.shape
+    n, h, w = x.shape[0], x.shape[1], x.shape[2] // c
     dense, run = columns[3] == 1, columns[1] * c
     for m in range(n):
         for i in range(rows[0]):
@@ -87,13 +87,13 @@ def fold(windows: Any, x: Any, rows: Any, columns: Any) -> None:
                     y, line = i * rows[2] + u * rows[3] - rows[4], window[u * run : (u + 1) * run]
                     if 0 <= y < h:
                         if dense and left >= 0 and left + columns[1] <= w:
-                            to = x[m, y].reshape(w * c)[left * c : left * c + run]
+                            to = x[m, y, left * c : left * c + run]
                             for k in range(run):
                                 to[k] += line[k]
                         else:
                             for v in range(columns[1]):
                                 z, pixel = left + v * columns[3], line[v * c : (v + 1) * c]
                                 if 0 <= z < w:
-                                    to = x[m, y, z]
+                                    to = x[m, y, z * c : (z + 1) * c]
                                     for k in range(c):
                                         to[k] += pixel[k]

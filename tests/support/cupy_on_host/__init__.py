@@ -14,8 +14,17 @@
 records its training steps.
 """
 
-from .backend import CupyOnHost, open_cupy_on_host, with_source
+from .backend import OF_CUPY, CupyOnHost, open_cupy_on_host, with_source
 from .kernels import COMPILER, in_order, launches
 from .streams import never_waiting
 
-__all__ = ["COMPILER", "CupyOnHost", "in_order", "launches", "never_waiting", "open_cupy_on_host", "with_source"]
+__all__ = [
+    "COMPILER",
+    "OF_CUPY",
+    "CupyOnHost",
+    "in_order",
+    "launches",
+    "never_waiting",
+    "open_cupy_on_host",
+    "with_source",
+]

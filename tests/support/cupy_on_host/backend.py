@@ -20,6 +20,9 @@ from . import fake_cupy, memory
 from .arrays import Device
 from .namespace import NAMESPACE
 
+#: Twins that call a function of CuPy, and are no kernels of ours.
+OF_CUPY = {"digamma", "erf", "erfc", "gammaln", "scatter_add"}
+
 
 class CupyOnHost(CupyBackend):
     """With its twins and its random numbers. Nothing is recorded, so that CuPy need not be installed."""
@@ -33,8 +36,8 @@ class CupyOnHost(CupyBackend):
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
-        # But for the error function of CuPy and the products of cuBLAS, which are no kernels of ours.
-        return {name: kernel for name, kernel in KERNELS.items() if name not in ("erf", "erfc")}
+        # But for functions of CuPy and the products of cuBLAS, which are no kernels of ours.
+        return {name: kernel for name, kernel in KERNELS.items() if name not in OF_CUPY}
 
     def compile(self, step: Any) -> Any:
         return Backend.compile(self, step)
