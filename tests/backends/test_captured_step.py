@@ -212,14 +212,14 @@ def test_cublas_that_is_missing_or_wrong(monkeypatch, caplog):
 
 def test_a_failure_in_the_middle_changes_nothing(monkeypatch, caplog):
     """The optimizer has updated half of the parameters when it fails; the plain step begins from the start."""
-    real, calls = cupy_graph._in_place, []
+    real, calls = cupy_graph.in_place, []
 
     def failing(step, args):
         calls.append(1)
         real(step, args)
         raise MemoryError("out of memory")
 
-    monkeypatch.setattr(cupy_graph, "_in_place", failing)
+    monkeypatch.setattr(cupy_graph, "in_place", failing)
     captured = both(fit)
     assert len(calls) == 1
     assert steps_of(captured)[0].reason == "MemoryError: out of memory"

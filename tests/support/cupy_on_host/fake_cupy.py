@@ -16,27 +16,38 @@ __all__ = [
     "RawModule",
     "abs",
     "arange",
+    "argmax",
+    "argmin",
     "asarray",
     "ascontiguousarray",
     "asnumpy",
     "copy",
     "copyto",
     "cuda",
+    "cumsum",
     "empty",
     "float32",
     "get_default_memory_pool",
     "matmul",
     "max",
     "may_share_memory",
+    "min",
     "ndarray",
+    "prod",
     "reshape",
     "sin",
+    "sum",
     "uint8",
 ]
 
-abs, arange, matmul, max, reshape, sin = (
-    getattr(NAMESPACE, name) for name in ("abs", "arange", "matmul", "max", "reshape", "sin")
+abs, arange, argmax, argmin, matmul, max, min, prod, reshape, sin, sum = (
+    getattr(NAMESPACE, name)
+    for name in ("abs", "arange", "argmax", "argmin", "matmul", "max", "min", "prod", "reshape", "sin", "sum")
 )
+
+
+def cumsum(a: ndarray, axis: int | None = None) -> Any:
+    return launch(np.cumsum, (a,), {"axis": axis})
 
 
 def copy(a: ndarray) -> ndarray:

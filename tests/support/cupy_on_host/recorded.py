@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from portnn_backends.on_cupy import blas as cupy_blas
 from portnn_backends.on_cupy import graph as cupy_graph
+from portnn_backends.on_cupy import recording as cupy_recording
 from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn.backend import Backend
@@ -61,7 +62,7 @@ class Plain(Portable):
 def open_recorded(backend: type[Recorded]) -> Iterator[Recorded]:
     """As `open_cupy_on_host`; and CuPy's modules compute with the imitation."""
     with open_cupy_on_host(backend) as opened, pytest.MonkeyPatch.context() as patch:
-        for module in (cupy_blas, cupy_graph):
+        for module in (cupy_blas, cupy_graph, cupy_recording):
             patch.setattr(module, "cupy", fake_cupy)
         patch.setattr(cupy_blas, "_load", CublasImitation)
         yield opened
