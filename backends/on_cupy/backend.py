@@ -16,6 +16,7 @@ from portnn._typing import Shape
 from portnn.backend import Backend, Bring, Memory, RandomStream, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.loop import Loop
 
 from ..forks import refuse_in_fork
 from ..tf32 import lack_of_tf32
@@ -117,6 +118,11 @@ class CupyBackend(Backend):
         from .graph import CapturedStep
 
         return CapturedStep(step, self.precision == "tf32")
+
+    def loop(self, *steps: Callable[..., Any]) -> Loop:
+        from .loop import GraphLoop
+
+        return GraphLoop(self, steps, self.precision == "tf32")
 
     def without_tf32(self) -> str | None:
         return lack_of_tf32(int(self._device.compute_capability) / 10)

@@ -60,10 +60,11 @@ def _row_maxima(x: Any, n: int, k: int, out: Any) -> None:
 def _sum_over(x: Any, axis: int) -> Any:
     if x.ndim == 1:
         return _of_all(x, "sum")
-    if axis == x.ndim - 1:
-        summed = _along_last(x, "sum")
-        return summed if summed is NotImplemented else summed[..., 0]
-    return column_sums(dense(x)) if x.ndim == 2 and x.size else NotImplemented
+    if x.ndim == 2 and axis == 0:
+        return column_sums(dense(x)) if x.size else NotImplemented
+    others = [i for i in range(x.ndim) if i != axis]
+    summed = _along_last(x.transpose(*others, axis), "sum")
+    return summed if summed is NotImplemented else summed[..., 0]
 
 
 KERNELS = {

@@ -60,6 +60,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # as CuPy calls it
     T = property(lambda self: ndarray(self._host.T, self._lease))
     mT = property(lambda self: ndarray(self._host.swapaxes(-1, -2), self._lease))
 
+    def transpose(self, *axes: int) -> ndarray:
+        return ndarray(self._host.transpose(*axes), self._lease)
+
     def __reduce__(self) -> Any:
         return asarray, (asnumpy(self),)
 

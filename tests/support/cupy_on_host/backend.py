@@ -41,6 +41,9 @@ class CupyOnHost(CupyBackend):
     def compile(self, step: Any) -> Any:
         return Backend.compile(self, step)
 
+    def loop(self, *steps: Any) -> Any:
+        return Backend.loop(self, *steps)
+
 
 @contextlib.contextmanager
 def open_cupy_on_host(backend: type[CupyOnHost] = CupyOnHost) -> Iterator[CupyOnHost]:

@@ -21,6 +21,7 @@ __all__ = [
     "asarray",
     "ascontiguousarray",
     "asnumpy",
+    "concatenate",
     "copy",
     "copyto",
     "cuda",
@@ -57,6 +58,10 @@ def copy(a: ndarray) -> ndarray:
 def copyto(to: ndarray, source: ndarray) -> None:
     assert (to.shape, to.dtype) == (source.shape, source.dtype)
     launch(lambda a: a, (source,), out=to)
+
+
+def concatenate(arrays: list[ndarray]) -> Any:
+    return launch(np.concatenate, (arrays,))
 
 
 def ascontiguousarray(a: ndarray) -> ndarray:

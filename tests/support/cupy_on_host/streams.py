@@ -69,7 +69,7 @@ class Stream:
                 self.waiting.pop(0)()
 
     def record(self) -> Any:
-        return SimpleNamespace(stream=self)
+        return SimpleNamespace(stream=self, synchronize=self.synchronize)
 
     def wait_event(self, event: Any) -> None:
         event.stream.synchronize()
