@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import cupy
@@ -181,6 +182,8 @@ class GraphLoop(Loop):
 
     def _give_up(self, reason: str) -> None:
         self.reason = reason
+        with suppress(Exception):  # that is said already
+            cupy.cuda.get_current_stream().synchronize()  # graphs may be running
         self._forms.clear()
         self._recorder = None
         _log.warning("the training step is computed kernel by kernel, not as a CUDA graph: %s", reason)

@@ -1,6 +1,5 @@
 """The loop of CuPy: the host launches a graph again and again, and passes nothing. No GPU: see `cupy_on_host`."""
 
-import itertools
 import sys
 
 import numpy as np
@@ -14,10 +13,9 @@ from cupy_on_host.recorded import Plain, Portable, Recorded, open_recorded
 from cupy_on_host.streams import Graph
 from families import LAYERS, LOSSES, OPTIMIZERS
 from recorded_runs import LAYERS as USUAL
-from recorded_runs import assert_same_run, both, fit, make
+from recorded_runs import assert_same_run, both, fit, in_chunks_of, make
 
 from portnn import Network, Trainer, losses, nn, optim, regularizers
-from portnn.training import chunks, epochs
 from portnn.training.batch import Examples, Piece
 from portnn.training.recipe import Recipe
 
@@ -94,19 +92,6 @@ def test_the_bits_of_the_plain_step(name):
     with open_recorded(Recorded) as backend, reductions_recorded() as reduced:
         assert trained(backend, *CASES[name]).stepper.loop.reason is None
         assert reduced == []
-
-
-def in_chunks_of(monkeypatch, *sizes):
-    class Fixed(chunks.Pace):
-        def __init__(self, most):
-            self.cycle = itertools.cycle(sizes)
-            self.steps = next(self.cycle)
-
-        def advance(self, stepper, chunk, usual_weight):
-            stepper.advance(chunk, usual_weight)
-            self.steps = next(self.cycle)
-
-    monkeypatch.setattr(epochs, "Pace", Fixed)
 
 
 @pytest.mark.parametrize("optimizer", [None, optim.Accumulate(3, optim.Adam())], ids=["one step", "steps in turn"])

@@ -16,7 +16,7 @@ from places import ROOT
 from portnn_backends.on_cupy import blas as cupy_blas
 from portnn_backends.on_cupy import trial as cupy_trial
 from portnn_backends.on_cupy.memory import lacks_memory, once_more
-from recorded_runs import bits, timeless
+from recorded_runs import bits, in_chunks_of, timeless
 
 from portnn import Network, Trainer, losses, nn, optim
 from portnn.errors import BackendError, DeviceMemoryError
@@ -167,6 +167,7 @@ def test_each_failure_is_met(backend, lasting, every, caplog, monkeypatch):
     """The n-th allocation, load, launch or call of a library, for all n (in the fast suite: for some of them)."""
     caplog.set_level(logging.CRITICAL)
     monkeypatch.setattr(cupy_blas, "_WORKSPACE", 512)  # of each run, and nothing that a graph knows is given back
+    in_chunks_of(monkeypatch, 1, 2)
     with open_recorded(backend):
         expected = trained(backend())
         with shortage.shortage() as counted:
