@@ -19,6 +19,7 @@ from portnn.checks import check_number, hold_number
 from portnn.door import TargetKind
 from portnn.errors import ConfigError, ShapeError
 from portnn.functional.losses import class_numbers
+from portnn.functional.reductions import along_last, of_all
 
 __all__ = [
     "HalfPoissonDeviance",
@@ -83,7 +84,7 @@ class Loss(ABC):
             each = 1.0 / max(values.shape[0], 1)
             share = xp.full_like(values, each)
         else:
-            total = xp.sum(weight)
+            total = of_all(weight, "sum")
             share = weight / xp.where(total > 0, total, 1.0)  # a batch in which nothing counts costs nothing
 
         def backward(dloss: float | Array = 1.0) -> Array:
@@ -96,15 +97,15 @@ class Loss(ABC):
             gone = xp.reshape(weight == 0, (weight.shape[0], *[1] * (dprediction.ndim - 1)))
             return xp.where(gone, 0.0, dprediction)  # 0 times infinity is NaN
 
-        return (xp.sum(values) * each if weight is None else _weighted_sum(share, values)), backward
+        return (of_all(values, "sum") * each if weight is None else _weighted_sum(share, values)), backward
 
     def totals(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> tuple[Array, Array]:
         """The weighted sum over the batch, and the sum of the weights: 0-d arrays that can be added up over batches."""
         values, _, weight = self._by_example(prediction, target, sample_weight)
         xp = array_namespace(values)
         if weight is None:
-            return xp.sum(values), xp.sum(xp.ones_like(values))
-        return _weighted_sum(weight, values), xp.sum(weight)
+            return of_all(values, "sum"), of_all(xp.ones_like(values), "sum")
+        return _weighted_sum(weight, values), of_all(weight, "sum")
 
     def _by_example(
         self, prediction: Array, target: Array, sample_weight: Array | None
@@ -153,14 +154,15 @@ class Loss(ABC):
         elif (columns, given) == (1, 2):
             own = weights[0] + target[:, 0] * (weights[1] - weights[0])
         else:
-            own = xp.sum(target * weights, axis=tuple(range(1, target.ndim)))
+            rows = xp.reshape(target * weights, (target.shape[0], math.prod(target.shape[1:])))
+            own = along_last(rows, "sum")[:, 0]
         return own if sample_weight is None else own * sample_weight
 
 
 def _weighted_sum(weight: Array, values: Array) -> Array:
     xp = array_namespace(values)
     # What does not count may be infinite.
-    return xp.sum(weight * xp.where(weight == 0, 0.0, values))
+    return of_all(weight * xp.where(weight == 0, 0.0, values), "sum")
 
 
 @dataclass(frozen=True)

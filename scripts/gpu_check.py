@@ -13,6 +13,9 @@ The checks, of which each can be asked for alone:
     precision   products in TF32 are rounded as they should be, and products in float32 are not
     memory      a batch that does not fit is met with a sentence
     comparison  speed against the CPU, with benchmarks/compare_devices.py
+    speed       microseconds a step beside torch and JAX on the same GPU, each run a process of its own, in turn
+
+All but the tests take less than four minutes on a fresh machine, and need no data: speed is measured on noise.
 
 Exit code 0 if all held, 1 if not, 2 if the device cannot be used. It works on every device that portnn knows.
 """
@@ -22,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,10 +44,17 @@ from models import RECIPES, bn_dropout
 from portnn import Network, Trainer, get_backend, losses, nn, optim
 from portnn.backend import Backend, first_line
 from portnn.environment import backend_table, describe
-from portnn.errors import DeviceMemoryError
+from portnn.errors import DeviceMemoryError, PortnnError
+from portnn.loop import Loop
 from portnn.random import Stream
 
 ROOT = Path(__file__).parent.parent
+
+
+#: What is timed: a network of scripts/models.py, the size of a batch, and the precision of products.
+SPEED = (("mlp", 128, "float32"), ("small", 100, "float32"), ("cnn", 128, "float32"), ("wide", 8192, "tf32"))
+PEERS = ("torch eager, cuda", "torch CUDA graph", "JAX jit+scan, gpu")
+_ROUNDS = 3
 
 
 class Finding(NamedTuple):
@@ -116,6 +127,7 @@ class Check:
             backend = get_backend(self.device)
             if not compiled:
                 backend.compile = lambda step: step  # type: ignore[method-assign]
+                backend.loop = lambda *steps, b=backend: Loop(b, steps)  # type: ignore[method-assign]
             net = Network(bn_dropout([64, 64], 10), (8, 8), device=backend, rng=0)
             watch = Watch(30)
             trainer = Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), callbacks=[watch], rng=0)
@@ -123,8 +135,8 @@ class Check:
             trainer.fit(x, y, epochs=5, batch_size=32)
             curves.append(np.asarray(watch.losses[:30]))
             if compiled:
-                step = trainer.stepper.loop.steps[0]
-                note, graphs = getattr(step, "reason", None), getattr(step, "graphs", None)
+                loop = trainer.stepper.loop
+                note, graphs = getattr(loop, "reason", None), getattr(loop, "graphs", None)
         apart = float(np.max(np.abs(curves[0] - curves[1])))
         line = f"{len(curves[0])} steps, " + ("equal bits" if apart == 0.0 else f"losses differ by up to {apart:.1e}")
         line += "" if graphs is None else f", {graphs} graphs"
@@ -195,6 +207,37 @@ class Check:
         )
         return Finding(True, line, found)
 
+    def speed(self) -> Finding:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        from peers.process import Job, in_process
+
+        begin = time.perf_counter()
+        steps: dict[str, list[float]] = {}
+        left_out: dict[str, str] = {}
+        for number in range(_ROUNDS):
+            for case in SPEED:
+                model, size, precision = case
+                for peer in (self.device, *PEERS):
+                    name = f"{model}, {size}, {precision}: {peer}"
+                    if name in left_out:
+                        continue
+                    count = 20 if size > 1024 else 200
+                    job = Job(peer=peer, model=model, batch_size=size, steps=count, data="noise", precision=precision)
+                    try:
+                        found = in_process(job)
+                        steps.setdefault(name, []).append(found["step"])
+                    except PortnnError as error:
+                        left_out[name] = str(error)
+            taken = time.perf_counter() - begin
+            if taken * (number + 2) / (number + 1) > self._args.seconds:
+                break
+        middle = {name: statistics.median(found) for name, found in steps.items()}
+        ours = [name for name in middle if name.endswith(f": {self.device}")]
+        missing = [f"{name} ({why})" for name, why in left_out.items()]
+        lines = [f"{name} {step:,.0f} us" for name, step in middle.items()] + [f"left out: {line}" for line in missing]
+        more = {"us_per_step": steps, "median": middle, "left_out": left_out}
+        return Finding(len(ours) == len(SPEED), "\n        ".join(["a step, the median of its runs:", *lines]), more)
+
     def _data(self) -> list[str]:
         folder = ["--data-dir", self._args.data_dir] if self._args.data_dir else []
         return ["--data", self._args.data, *folder]
@@ -202,7 +245,7 @@ class Check:
 
 CHECKS: dict[str, Callable[[Check], Finding]] = {
     name: getattr(Check, name)
-    for name in ("tests", "kernels", "curve", "compiled", "precision", "memory", "comparison")
+    for name in ("tests", "kernels", "curve", "compiled", "precision", "memory", "comparison", "speed")
 }
 
 
@@ -226,8 +269,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="what of the suite (default: all)")
     parser.add_count("--steps", default=100, help="whose losses are compared (default: 100)")
-    parser.add_argument("--models", nargs="+", choices=RECIPES, default=["small", "mlp", "wide", "cnn"])
-    parser.add_argument("--batch-sizes", nargs="+", default=["128", "8192"], metavar="SIZE", help="default: 128 8192")
+    parser.add_argument("--models", nargs="+", choices=RECIPES, default=["small", "mlp", "cnn"])
+    parser.add_argument("--batch-sizes", nargs="+", default=["128"], metavar="SIZE", help="default: 128")
+    parser.add_count("--seconds", default=150, help="for speed: no round begins that would end later (default: 150)")
     parser.add_argument("--peers", action="store_true", help="measure torch and JAX on the same device, too")
     add_data_arguments(parser)
     parser.add_path("--json", metavar="FILE", help="write everything that was found")

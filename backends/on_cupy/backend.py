@@ -16,10 +16,13 @@ from portnn._typing import Shape
 from portnn.backend import Backend, Bring, Memory, RandomStream, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
+from portnn.loop import Loop
 
 from ..forks import refuse_in_fork
 from ..tf32 import lack_of_tf32
+from .memory import lack_told, lacks_memory
 from .noise import philox_uniform
+from .trial import try_reductions
 
 # cudaError_t, in CUDA's driver_types.h
 _INSUFFICIENT_DRIVER = 35
@@ -54,6 +57,7 @@ class CupyBackend(Backend):
             raise BackendError(f"there is no GPU {device!r}: CuPy sees {count}, numbered from 0")
         self._device = cupy.cuda.Device(int(device or 0))
         self.device = str(self._device.id)
+        try_reductions(cupy, self._device.id)
         self.xp = xp
         self._cupy = cupy
 
@@ -76,7 +80,7 @@ class CupyBackend(Backend):
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         # CuPy copies what comes from the host into pinned memory, and from there while the host goes on.
-        with self._device:
+        with lack_told(self, self._device):
             if not isinstance(x, self._cupy.ndarray):
                 on_gpu = hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _DLPACK_CUDA
                 x = self._cupy.from_dlpack(x) if on_gpu else self.host_array(x, dtype)
@@ -102,6 +106,9 @@ class CupyBackend(Backend):
             free, total = self._cupy.cuda.runtime.memGetInfo()
             return Memory(free, total, pool.used_bytes(), pool.total_bytes())
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return lacks_memory(error)
+
     def draw(self, function: Callable[[Any], Any], step: Any, shape: Any, dtype: str) -> Any:
         if isinstance(step, self._cupy.ndarray):
             raise BackendError("random numbers that the host draws cannot be recorded")
@@ -112,6 +119,11 @@ class CupyBackend(Backend):
 
         return CapturedStep(step, self.precision == "tf32")
 
+    def loop(self, *steps: Callable[..., Any]) -> Loop:
+        from .loop import GraphLoop
+
+        return GraphLoop(self, steps, self.precision == "tf32")
+
     def without_tf32(self) -> str | None:
         return lack_of_tf32(int(self._device.compute_capability) / 10)
 
@@ -119,7 +131,7 @@ class CupyBackend(Backend):
         refuse_in_fork("CuPy")
         # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.
         device = self._cupy.cuda.Device(self._device.id)
-        return device if self.precision == "float32" else self._in_tf32(device)
+        return lack_told(self, device if self.precision == "float32" else self._in_tf32(device))
 
     @contextmanager
     def _in_tf32(self, device: Any) -> Iterator[None]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .memory import once_more
+
 __all__ = [
     "FLOATS",
     "THREADS",
@@ -84,7 +86,9 @@ def kernel(subject: str, name: str, **options: Any) -> Any:
 
     ``options`` are what the source leaves open, such as ``REAL``: dtypes, whose names in C are put there, or numbers.
     """
-    return _module(subject, **options).get_function(name)
+    cupy = library()
+    # A module is loaded when it is first asked for a function, and a function, by CUDA, when it is first launched.
+    return functools.partial(once_more, cupy, once_more(cupy, _module(subject, **options).get_function, name))
 
 
 @functools.cache

@@ -1,4 +1,7 @@
-"""A training step recorded as one CUDA graph: the host launches it whole, not kernel by kernel.
+"""A pure function that is called again and again, recorded as one CUDA graph: the host launches it whole.
+
+So the sums of a full-batch method are computed; the steps of a training go by `portnn_backends.on_cupy.loop`, which
+passes nothing to them.
 
 What a graph does is fixed when it is recorded, down to the addresses that its kernels read and write, and to every
 number that the host gave them. So
@@ -18,10 +21,10 @@ drawn on the host are such a reason, or a matrix product that does not go throug
 
 from __future__ import annotations
 
+import functools
 import logging
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import cupy
@@ -31,7 +34,7 @@ from portnn import tree
 from portnn.backend import first_line
 from portnn.errors import BackendError
 
-from .blas import Cublas, directly
+from .recording import Recorder, check_apart, flatten, float_of, in_place, kind_of, leaves_of, number_of
 
 __all__ = ["CapturedStep"]
 
@@ -72,7 +75,7 @@ class CapturedStep:
         self.reason: str | None = None
         self._recordings: dict[Any, _Recording] = {}
         self._moves, self._launches, self._said = 0, 0, False
-        self._recorder: _Recorder | None = None
+        self._recorder: Recorder | None = None
 
     @property
     def graphs(self) -> int:
@@ -80,22 +83,32 @@ class CapturedStep:
 
     def __call__(self, *args: Any) -> Any:
         if self.reason is None:
+            attempt = _Attempt(args)
             try:
-                return (*args[:3], *self._recorded(args))
+                self._try(attempt)
             except Exception as error:  # of CUDA, CuPy, or somebody's layer: whatever it is, the plain step decides
                 self._give_up(first_line(error))
+                args = attempt.args
+            if attempt.more is not None:
+                # The step is done, and is not done again: what fails from here on ends it.
+                results = tree.map(cupy.copy, attempt.more)
+                if attempt.rehearsed:  # what is copied goes back to its pool at the end of this call
+                    cupy.cuda.get_current_stream().synchronize()
+                return (*args[:3], *results)
         return self._step(*args)
 
-    def _recorded(self, args: Any) -> tuple[Any, ...]:
-        """The step, in place; what it gives besides."""
+    def _try(self, attempt: _Attempt) -> None:
+        """The step, in place."""
+        args = attempt.args
         leaves: list[Any] = []
-        key = _flatten(args, leaves), tuple([_kind(leaf) for leaf in leaves])
+        key = flatten(args, leaves), tuple([kind_of(leaf) for leaf in leaves])
         recording = self._recordings.get(key)
         if recording is None:
             if len(self._recordings) == _MOST_GRAPHS:
                 self._say_too_many()
-                return _in_place(self._step, args)
-            recording = self._recordings[key] = _Recording(len(_leaves_of(args[:3])))
+                attempt.more = attempt.in_place(lambda: in_place(self._step, args))
+                return
+            recording = self._recordings[key] = _Recording(len(leaves_of(args[:3])))
         elif recording.moved(leaves):
             recording.forget()
             self._moves = 0 if self._launches >= _WORTH else self._moves + 1
@@ -103,15 +116,35 @@ class CapturedStep:
             if self._moves == _MOST_MOVES:
                 raise BackendError("its arrays are replaced again and again")
         if self._recorder is None:
-            self._recorder = _Recorder(self._tf32)
+            self._recorder = Recorder(self._tf32)
         if recording.addresses is None:
-            more = self._recorder.rehearse(self._step, args, leaves)
+            check_apart(leaves_of(args[:3]))
+            numbers = _Numbers(leaves)
+            step = functools.partial(in_place, self._step, (*args[:3], *numbers.among(args[3:])))
+            attempt.more = attempt.in_place(functools.partial(self._recorder.compute, step))
+            attempt.rehearsed = True
             recording.remember(leaves)
-            return more
+            return
         if recording.graph is None:
-            self._recorder.record(self._step, args, leaves, recording)
+            self._record(args, leaves, recording)
         self._launches += 1
-        return recording.launch(leaves)
+        recording.launch(leaves)
+        attempt.more = recording.more
+
+    def _record(self, args: Any, leaves: list[Any], recording: _Recording) -> None:
+        numbers = _Numbers(leaves)
+        given_up = len(leaves_of(args[:3]))
+        buffers = {
+            i: cupy.empty(leaf.shape, leaf.dtype)
+            for i, leaf in enumerate(leaves)
+            if i >= given_up and isinstance(leaf, cupy.ndarray) and not recording.stays(i, leaf)
+        }
+        rest = _replaced(args, [buffers.get(i, leaf) for i, leaf in enumerate(leaves)])[3:]
+        assert self._recorder is not None
+        recording.graph, recording.more = self._recorder.record(
+            lambda: in_place(self._step, (*args[:3], *numbers.among(rest)))
+        )
+        recording.buffers, recording.numbers = buffers, numbers
 
     def _say_too_many(self) -> None:
         if not self._said:
@@ -125,6 +158,22 @@ class CapturedStep:
         self._recordings.clear()
         self._recorder = None
         _log.warning("the training step is computed kernel by kernel, not as a CUDA graph: %s", reason)
+
+
+class _Attempt:
+    """What is known while a step is tried: with which arguments it can be begun anew, and what it has given."""
+
+    def __init__(self, args: Any) -> None:
+        self.args = args
+        self.more: tuple[Any, ...] | None = None
+        self.rehearsed = False
+
+    def in_place(self, compute: Callable[[], Any]) -> Any:
+        """Let the first three arguments be overwritten; where that fails in the middle, there are copies of them."""
+        given, self.args = self.args, (*tree.map(cupy.copy, self.args[:3]), *self.args[3:])
+        made = compute()
+        self.args = given
+        return made
 
 
 class _Recording:
@@ -165,78 +214,24 @@ class _Recording:
             for i, (known, leaf) in enumerate(zip(self.addresses[:fixed], leaves[:fixed], strict=True))
         )
 
-    def launch(self, leaves: list[Any]) -> tuple[Any, ...]:
+    def launch(self, leaves: list[Any]) -> None:
         assert self.numbers is not None
         for i, buffer in self.buffers.items():
             cupy.copyto(buffer, leaves[i])
         self.numbers.set(leaves)
         self.graph.launch()
-        return tree.map(cupy.copy, self.more)  # type: ignore[no-any-return]  # the next launch overwrites its own
-
-
-class _Recorder:
-    """The stream on which steps are recorded, the pool of what they compute, and cuBLAS on that stream."""
-
-    def __init__(self, tf32: bool) -> None:
-        # The null stream cannot be captured, and one that waits for it would be disturbed by it.
-        self._stream = cupy.cuda.Stream(non_blocking=True)
-        # Nothing else may get memory that a graph writes to at every launch: a pool of its own, and no results from it.
-        self._pool = cupy.cuda.MemoryPool()
-        with self._stream:
-            self._cublas = Cublas(self._stream, tf32)
-
-    def rehearse(self, step: Callable[..., Any], args: Any, leaves: list[Any]) -> tuple[Any, ...]:
-        """Compute a step as it will be recorded, but at once; on copies, so that nothing has changed if it fails."""
-        current = cupy.cuda.get_current_stream()
-        given_up = _leaves_of(args[:3])
-        if any(_overlaps(array, given_up[:i]) for i, array in enumerate(given_up)):
-            raise BackendError("two of the arrays that the step may overwrite share memory")
-        numbers = _Numbers(leaves)
-        current.synchronize()
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._cublas):
-            copies = tree.map(cupy.copy, args[:3])
-            more = _in_place(step, (*copies, *numbers.among(args[3:])))
-            self._stream.synchronize()
-        results = tree.map(cupy.copy, more)
-        tree.map(cupy.copyto, args[:3], copies)
-        # The copies go back to the pool at the end of this call, and are read until then.
-        current.synchronize()
-        return results  # type: ignore[no-any-return]
-
-    def record(self, step: Callable[..., Any], args: Any, leaves: list[Any], recording: _Recording) -> None:
-        numbers = _Numbers(leaves)
-        given_up = len(_leaves_of(args[:3]))
-        buffers = {
-            i: cupy.empty(leaf.shape, leaf.dtype)
-            for i, leaf in enumerate(leaves)
-            if i >= given_up and isinstance(leaf, cupy.ndarray) and not recording.stays(i, leaf)
-        }
-        rest = _replaced(args, [buffers.get(i, leaf) for i, leaf in enumerate(leaves)])[3:]
-        cupy.cuda.get_current_stream().synchronize()
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._cublas):
-            self._stream.begin_capture()
-            try:
-                more = _in_place(step, (*args[:3], *numbers.among(rest)))
-            except BaseException:
-                with suppress(Exception):  # that the capture is invalid: the error above says why
-                    self._stream.end_capture()
-                raise
-            recording.graph = self._stream.end_capture()
-        recording.buffers, recording.numbers, recording.more = buffers, numbers, more
 
 
 class _Numbers:
     """Device memory for the numbers among the arguments of a step: 0-d arrays, one after the other."""
 
     def __init__(self, leaves: list[Any]) -> None:
-        floats = [leaf.dtype for leaf in leaves if isinstance(leaf, cupy.ndarray) and leaf.dtype.kind == "f"]
-        # As the parameters, which come first: a Python number would not widen them either.
         kinds: dict[type | None, Any] = {
-            float: np.dtype(floats[0] if floats else np.float32),
+            float: float_of(leaves),
             int: np.dtype(np.int64),
             None: None,
         }
-        dtypes = [kinds[_number(leaf)] for leaf in leaves]
+        dtypes = [kinds[number_of(leaf)] for leaf in leaves]
         self._places = [(i, dtype) for i, dtype in enumerate(dtypes) if dtype is not None]
         self._memory = cupy.empty(max(1, len(self._places)) * _SLOT, cupy.uint8)
         self.set(leaves)
@@ -256,64 +251,10 @@ class _Numbers:
                 for slot, (_, dtype) in enumerate(self._places)
             ]
         )
-        return tree.map(lambda leaf: leaf if _number(leaf) is None else next(arrays), args)
-
-
-def _in_place(step: Callable[..., Any], args: Any) -> tuple[Any, ...]:
-    """Let a step write its results into the three trees that it is given up; what it gives besides."""
-    a, b, c, *more = step(*args)
-    old, new = _leaves_of(args[:3]), _leaves_of((a, b, c))
-    tree.map(_check_alike, (a, b, c), args[:3])
-    # A result may lie in an array that is overwritten before it has been read: those are copied first.
-    results = [n if n is o or not _overlaps(n, old) else cupy.copy(n) for o, n in zip(old, new, strict=True)]
-    kept = tree.map(lambda leaf: cupy.copy(leaf) if _overlaps(leaf, old) else leaf, tuple(more))
-    for o, n in zip(old, results, strict=True):
-        if n is not o:
-            cupy.copyto(o, n)
-    return kept  # type: ignore[no-any-return]
-
-
-def _check_alike(new: Any, old: Any) -> None:
-    if not isinstance(new, cupy.ndarray) or new.shape != old.shape or new.dtype != old.dtype:
-        raise BackendError("the step changes the shape or type of what it is given")
-
-
-def _overlaps(array: Any, others: list[Any]) -> bool:
-    return any(cupy.may_share_memory(array, other) for other in others)
-
-
-def _flatten(value: Any, leaves: list[Any]) -> Any:
-    """The structure of a tree, to compare and hash; its leaves are appended to a list."""
-    if isinstance(value, dict):
-        keys = sorted(value)
-        return (*keys, *[_flatten(value[key], leaves) for key in keys])
-    if isinstance(value, tuple):
-        return tuple([_flatten(part, leaves) for part in value])
-    leaves.append(value)
-    return None
-
-
-def _leaves_of(value: Any) -> list[Any]:
-    leaves: list[Any] = []
-    _flatten(value, leaves)
-    return leaves
+        return tree.map(lambda leaf: leaf if number_of(leaf) is None else next(arrays), args)
 
 
 def _replaced(like: Any, leaves: list[Any]) -> Any:
     """A tree with other leaves."""
     remaining = iter(leaves)
     return tree.map(lambda _: next(remaining), like)
-
-
-def _kind(leaf: Any) -> Any:
-    """What a graph is made for: shape and dtype of an array, the type of a number, and any other constant itself."""
-    if isinstance(leaf, cupy.ndarray):
-        return leaf.shape, leaf.dtype.char
-    return _number(leaf) or leaf
-
-
-def _number(leaf: Any) -> type | None:
-    """``float`` or ``int`` for a number, None for anything else."""
-    if isinstance(leaf, bool) or not isinstance(leaf, int | float | np.integer | np.floating):
-        return None
-    return float if isinstance(leaf, float | np.floating) else int

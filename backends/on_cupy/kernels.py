@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..gamma import gamma_kernels
 from ..special import erf_kernels
-from . import activations, convolution, linear, losses, normalization, pooling, rows, updates
+from . import activations, convolution, linear, losses, normalization, pooling, reductions, rows, updates
 
 __all__ = ["KERNELS"]
 
@@ -14,6 +14,7 @@ KERNELS = {
     **linear.KERNELS,
     **activations.KERNELS,
     **losses.KERNELS,
+    **reductions.KERNELS,
     **rows.KERNELS,
     **convolution.KERNELS,
     **pooling.KERNELS,

@@ -9,6 +9,7 @@ import shared
 from numpy.typing import NDArray
 
 from portnn import Network, Trainer, kernels
+from portnn.loop import Loop
 from portnn.training.batch import Examples, Piece
 from portnn.training.chunks import in_chunks
 from portnn.training.recipe import Recipe
@@ -30,6 +31,7 @@ class Ours:
         self.net, self.portable = net, portable
         if not compiled:
             net.backend.compile = lambda step: step  # type: ignore[method-assign]
+            net.backend.loop = lambda *steps: Loop(net.backend, steps)  # type: ignore[method-assign]
         trainer = Trainer(net, recipe.loss, recipe.make_optimizer(1, recipe.optimizer, None), rng=0)
         self.stepper, self.data = trainer.stepper, Examples(net.backend.asarray(images), net.backend.asarray(labels))
         self.stepper.prepare(Recipe.of(trainer))
@@ -45,7 +47,7 @@ class Ours:
     @property
     def note(self) -> str | None:
         """Why the step is not compiled, where the backend meant to."""
-        return next((reason for step in self.stepper.loop.steps if (reason := getattr(step, "reason", None))), None)
+        return getattr(self.stepper.loop, "reason", None)
 
     def predict(self, images: NDArray[Any]) -> NDArray[Any]:
         predicted: NDArray[Any] = self.net.predict(images).argmax(axis=1)

@@ -52,7 +52,7 @@ class Job:
     steps : int
         Done `TIMES` times and timed, after as many to warm up.
     data, data_dir
-        For `shared.load_images`.
+        For `shared.load_images`; or ``"noise"``, images of the size and number of MNIST's, which nobody has to fetch.
     precision : str
         Of products of matrices, see `portnn.get_backend`.
     cold_start, ceiling : bool
@@ -96,7 +96,7 @@ def measure(job: Job, started: float) -> dict[str, Any]:
         return _ceiling(get_backend(peer.device, job.precision))
     # At one learning rate: the recipe's cycle would be over before any of the runs.
     recipe = dataclasses.replace(RECIPES[job.model], one_cycle=False)
-    data = load_images(job.data, job.data_dir)
+    data = noise() if job.data == "noise" else load_images(job.data, job.data_dir)
     idle = _peak()
     layer = recipe.network(data.x_train.shape[1:], data.classes, job.hidden or recipe.hidden)
     backend = get_backend(peer.device, job.precision if peer.module == "ours" else None)
@@ -144,6 +144,13 @@ def _made(peer: Peer, precision: str) -> Callable[..., Training]:
     if peer.module not in ("with_torch", "with_jax"):
         raise PortnnError(f"{peer.module.removeprefix('with_')} is not told about TF32 yet")
     return dataclasses.replace(peer, options={**peer.options, "precision": precision}).make
+
+
+def noise() -> Dataset:
+    """As many images as MNIST has, of its size, of random brightness and classes."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (70_000, 28, 28), np.uint8), rng.integers(0, 10, 70_000)
+    return Dataset("noise", images[:60_000], labels[:60_000], images[60_000:], labels[60_000:], 10)
 
 
 def as_bytes(images: Any) -> Any:

@@ -10,6 +10,7 @@ from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
 from portnn.errors import GradientError
+from portnn.functional.reductions import along_last
 from portnn.functional.special import erfc
 from portnn.kernels import differentiable
 
@@ -268,12 +269,11 @@ def softmax(x: Array) -> tuple[Array, Backward]:
     >>> y, backward(np.asarray([[1., 0.]]))
     (array([[0.5, 0.5]]), array([[ 0.25, -0.25]]))
     """
-    xp = array_namespace(x)
     _, e, total = _exponentials(x)
     y = e / total
 
     def backward(dy: Array) -> Array:
-        return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
+        return y * (dy - along_last(dy * y, "sum"))
 
     return y, backward
 
@@ -294,7 +294,7 @@ def log_softmax(x: Array) -> tuple[Array, Backward]:
     y = shifted - xp.log(total)
 
     def backward(dy: Array) -> Array:
-        return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)
+        return dy - xp.exp(y) * along_last(dy, "sum")
 
     return y, backward
 
@@ -305,10 +305,10 @@ def _exponentials(x: Array) -> tuple[Array, Array, Array]:
     One infinite score takes all. The sum is NaN if several are infinite, or all minus infinity: there is no limit.
     """
     xp = array_namespace(x)
-    largest = xp.max(x, axis=-1, keepdims=True)
+    largest = along_last(x, "max")
     top = x == largest
     shifted = xp.where(top, 0.0, x) - xp.where(top, 0.0, largest)  # infinity minus infinity is not asked for
     e = xp.exp(shifted)
-    total = xp.sum(e, axis=-1, keepdims=True)
+    total = along_last(e, "sum")
     undecided = (largest == -math.inf) | ((largest == math.inf) & (total > 1))
     return shifted, e, xp.where(undecided, math.nan, total)

@@ -12,6 +12,7 @@ from array_api_compat import array_namespace, device
 from portnn._typing import Array, Backward
 from portnn.errors import DataError
 from portnn.functional.activations import log_softmax
+from portnn.functional.reductions import along_last
 from portnn.kernels import differentiable
 
 __all__ = [
@@ -62,9 +63,9 @@ def softmax_cross_entropy(logits: Array, target: Array, label_smoothing: float =
     t = (1.0 - label_smoothing) * rows + label_smoothing / logits.shape[-1] if label_smoothing else rows
 
     def backward(dvalues: Array) -> Array:
-        return (xp.exp(log_p) * xp.sum(t, axis=-1, keepdims=True) - t) * dvalues[:, None]
+        return (xp.exp(log_p) * along_last(t, "sum") - t) * dvalues[:, None]
 
-    return -xp.sum(t * xp.where(t == 0, 0.0, log_p), axis=-1), backward
+    return -along_last(t * xp.where(t == 0, 0.0, log_p), "sum")[:, 0], backward
 
 
 @differentiable(shapes="n k, n | n k -> n", gradients=1)
@@ -93,7 +94,7 @@ def negative_log_likelihood(probabilities: Array, target: Array, eps: float = 1e
     def backward(dvalues: Array) -> Array:
         return -t / p * dvalues[:, None]
 
-    return -xp.sum(t * xp.log(p), axis=-1), backward
+    return -along_last(t * xp.log(p), "sum")[:, 0], backward
 
 
 @differentiable(shapes="n k, n | n k -> n", gradients=1)
@@ -115,7 +116,7 @@ def kl_divergence(logits: Array, target: Array) -> tuple[Array, Backward]:
     xp = array_namespace(logits)
     t = _rows(target, logits)
     cross_entropy, backward = softmax_cross_entropy(logits, t)
-    return cross_entropy + xp.sum(t * xp.log(xp.where(t == 0, 1.0, t)), axis=-1), backward
+    return cross_entropy + along_last(t * xp.log(xp.where(t == 0, 1.0, t)), "sum")[:, 0], backward
 
 
 def _rows(target: Array, like: Array) -> Array:
@@ -319,7 +320,7 @@ def half_poisson_deviance(log_rate: Array, target: Array) -> tuple[Array, Backwa
 def _sum_by_example(x: Array) -> Array:
     xp = array_namespace(x)
     # No -1: the standard leaves it undefined where n is 0.
-    return xp.sum(xp.reshape(x, (x.shape[0], math.prod(x.shape[1:]))), axis=1)
+    return along_last(xp.reshape(x, (x.shape[0], math.prod(x.shape[1:]))), "sum")[:, 0]
 
 
 def _column(values: Array, like: Array) -> Array:

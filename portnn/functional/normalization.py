@@ -8,6 +8,7 @@ of values that share statistics, and sums over those, the gradient is (Ioffe and
 from array_api_compat import array_namespace
 
 from portnn._typing import Array, Backward
+from portnn.functional.reductions import along_last
 from portnn.functional.sums import as_rows, mean_over, sum_leading, sum_over
 from portnn.kernels import array_function, differentiable
 
@@ -111,13 +112,13 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[
         ``backward(dy) -> (dx, dgamma, dbeta)``.
     """
     xp = array_namespace(x)
-    centred = x - xp.mean(x, axis=-1, keepdims=True)
-    inverse = 1.0 / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    centred = x - along_last(x, "mean")
+    inverse = 1.0 / xp.sqrt(along_last(centred * centred, "mean") + eps)
     x_hat = centred * inverse
 
     def backward(dy: Array) -> tuple[Array, Array, Array]:
         g = gamma * dy
-        along = xp.mean(g, axis=-1, keepdims=True) + x_hat * xp.mean(g * x_hat, axis=-1, keepdims=True)
+        along = along_last(g, "mean") + x_hat * along_last(g * x_hat, "mean")
         return inverse * (g - along), sum_leading(dy * x_hat), sum_leading(dy)
 
     return gamma * x_hat + beta, backward

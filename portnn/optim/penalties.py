@@ -18,6 +18,7 @@ from array_api_compat import array_namespace
 from portnn import tree
 from portnn._typing import Array, Tree
 from portnn.checks import check_type, hold_number
+from portnn.functional.reductions import of_all
 from portnn.optim.descent import sgd
 from portnn.optim.optimizer import Optimizer, check_shapes
 from portnn.optim.transforms import Around, GradientTransform
@@ -114,7 +115,7 @@ class ElasticNet(Regularizer):
             # A step of the gradient along the weights, for which backends have twins.
             (gradient,) = sgd(flat[path], w, lr=-l2)
             if self.l1_ratio:
-                here, gradient = here + l1 * xp.sum(xp.abs(w)), _with_l1(w, gradient, l1)
+                here, gradient = here + l1 * of_all(xp.abs(w), "sum"), _with_l1(w, gradient, l1)
             flat[path], value = gradient, here if value is None else value + here
         return (0.0 if value is None else value), tree.unflatten(grads, flat)
 

@@ -17,6 +17,7 @@ from portnn._deprecated import moved
 from portnn._typing import Array, Tree
 from portnn.checks import hold_number
 from portnn.errors import ConfigError
+from portnn.functional.reductions import of_all
 from portnn.optim.optimizer import Optimizer
 
 __all__ = ["Around", "Chain", "ClipByNorm", "ClipByValue", "GradientTransform", "chain"]
@@ -64,9 +65,9 @@ class ClipByNorm(GradientTransform):
         if not leaves:
             return grads
         xp = array_namespace(leaves[0])
-        largest = xp.max(xp.stack([xp.max(xp.abs(g)) for g in leaves]))
+        largest = of_all(xp.stack([of_all(xp.abs(g), "max") for g in leaves]), "max")
         unit = xp.where(largest > 0, largest, 1.0)  # the squares of a gradient of 1e20 would overflow float32
-        norm = unit * xp.sqrt(sum(xp.sum((g / unit) ** 2) for g in leaves))
+        norm = unit * xp.sqrt(sum(of_all((g / unit) ** 2, "sum") for g in leaves))
         factor = self.limit / xp.where(norm > self.limit, norm, self.limit)
         return tree.map(lambda g: factor * g, grads)
 

@@ -15,6 +15,7 @@ from portnn.backend import Backend
 from portnn.data.augmentation import Augment
 from portnn.errors import ShapeError
 from portnn.functional import take_rows
+from portnn.functional.reductions import of_all
 from portnn.losses import Loss
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
@@ -49,7 +50,8 @@ def gather_counted(network: Network, loss: Loss, batch: Batch) -> tuple[Array, A
     each = loss.weights(target, weight, (network.output_shape or (1,))[-1], dtype)
     if each is not None and loss.may_leave_out(weight):
         counted = xp.where(each > 0, index, -1)
-        index = xp.where((counted < 0) & (xp.max(counted) >= 0), xp.max(counted), index)
+        latest = of_all(counted, "max")
+        index = xp.where((counted < 0) & (latest >= 0), latest, index)
     return take_rows(x, index, dtype), target, weight, each
 
 
@@ -165,5 +167,5 @@ def _totals(rows: Array, each: Array | None, usual_weight: Any) -> tuple[Any, An
     if each is None:
         return n, n
     xp = array_namespace(each)
-    total = xp.sum(each)
+    total = of_all(each, "sum")
     return total, xp.where(total > 0, total, n * usual_weight)

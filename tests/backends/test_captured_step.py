@@ -14,7 +14,8 @@ from cupy_on_host import fake_cupy
 from cupy_on_host.cublas import CublasImitation
 from cupy_on_host.recorded import Plain, Portable, open_recorded
 from portnn_backends.on_cupy import blas as cupy_blas
-from portnn_backends.on_cupy import graph as cupy_graph
+from portnn_backends.on_cupy import chunk as cupy_chunk
+from portnn_backends.on_cupy import loop as cupy_loop
 from recorded_runs import X, Y, both, fit, make, steps_of
 
 import portnn.backend
@@ -35,7 +36,7 @@ def test_a_run_is_the_same_bit_for_bit():
     (step,) = steps_of(captured)
     assert step.reason is None
     assert step.graphs == 2
-    launches = [recording.graph.launches for recording in step._recordings.values()]
+    launches = [graph.launches for form in step._forms.values() for graph in form.graphs.values()]
     assert launches == [3 * 4 - 1, 4 - 1]  # all steps but the first of each shape
 
 
@@ -53,7 +54,7 @@ def test_the_pieces_of_a_step(dtype):
 
 
 def test_numbers_that_were_baked_in_would_be_seen(monkeypatch):
-    monkeypatch.setattr(cupy_graph._Numbers, "among", lambda self, args: args)
+    monkeypatch.setattr(cupy_chunk.Form, "_arrays", lambda self, turn: self._numbers[turn][0])
     captured, plain = make(layers=()), make(Plain(), layers=())
     fit(captured)
     fit(plain)
@@ -61,7 +62,7 @@ def test_numbers_that_were_baked_in_would_be_seen(monkeypatch):
 
 
 def test_addresses_that_moved_would_be_seen(monkeypatch):
-    monkeypatch.setattr(cupy_graph._Recording, "moved", lambda self, leaves: False)
+    monkeypatch.setattr(cupy_chunk.Form, "moved", lambda self, carry, data: False)
     captured, plain = make(), make(Plain())
     for trainer in (captured, plain):
         fit(trainer)
@@ -73,7 +74,7 @@ def test_addresses_that_moved_would_be_seen(monkeypatch):
 
 def test_results_in_the_memory_of_a_graph_would_be_seen(monkeypatch):
     captured, plain = make(), make(Plain())
-    monkeypatch.setattr(fake_cupy, "copy", lambda a: a)
+    monkeypatch.setattr(cupy_chunk.Form, "keep", lambda self, chunk: self._losses[: chunk.done])
     for trainer in (captured, plain):
         fit(trainer)
     assert captured.history["loss"] != plain.history["loss"]
@@ -212,14 +213,14 @@ def test_cublas_that_is_missing_or_wrong(monkeypatch, caplog):
 
 def test_a_failure_in_the_middle_changes_nothing(monkeypatch, caplog):
     """The optimizer has updated half of the parameters when it fails; the plain step begins from the start."""
-    real, calls = cupy_graph._in_place, []
+    real, calls = cupy_chunk.in_place, []
 
     def failing(step, args):
         calls.append(1)
         real(step, args)
         raise MemoryError("out of memory")
 
-    monkeypatch.setattr(cupy_graph, "_in_place", failing)
+    monkeypatch.setattr(cupy_chunk, "in_place", failing)
     captured = both(fit)
     assert len(calls) == 1
     assert steps_of(captured)[0].reason == "MemoryError: out of memory"
@@ -238,7 +239,7 @@ def test_arrays_that_are_replaced_again_and_again(caplog):
 @pytest.mark.slow
 def test_arrays_that_are_replaced_now_and_then(monkeypatch):
     """As where a callback reads the parameters after each epoch, and may keep them."""
-    monkeypatch.setattr(cupy_graph, "_MOST_MOVES", 3)
+    monkeypatch.setattr(cupy_loop, "_MOST_MOVES", 3)
     x, y = np.concatenate([X] * 12), np.concatenate([Y] * 12)
 
     class Reads(Callback):

@@ -21,7 +21,9 @@ CHOICES = {
     "noise": [{}],
     "normalization": [{}],
     "pooling": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
+    "reductions": [{}, {"REAL": np.dtype("int64")}],
     "rows": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
+    "steps": [{}],
     "sums": [{}],
     "updates": [{"LEAVES": cupy_updates._LEAVES, "PIECE": cupy_updates._PIECE}],
 }

@@ -16,6 +16,7 @@ from cupy_on_host import fake_cupy
 from cupy_on_host.memory import DEFAULT_POOL
 from cupy_on_host.recorded import Portable, open_recorded
 from lanes import STATUS
+from portnn_backends.on_cupy import backend as cupy_backend
 from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn import Network, Trainer, get_backend, losses, nn, optim
@@ -54,14 +55,17 @@ def test_cuda_is_a_name_of_cupy():
 
 def test_one_of_several_gpus(monkeypatch):
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 2)
+    opened = []
+    monkeypatch.setattr(cupy_backend, "try_reductions", lambda _, number: opened.append(number))
     memory = cupy.cuda.UnownedMemory(4096, 1024, None, device_id=1)
     array = cupy.ndarray((8,), dtype=cupy.uint8, memptr=cupy.cuda.MemoryPointer(memory, 0))
     first, second = CupyBackend(), CupyBackend("1")
+    assert opened == [0, 1]  # the reductions of each were tried
     assert (str(first), str(second)) == ("cupy:0", "cupy:1")
     assert second.owns(array)
     assert not first.owns(array)
     assert CupyBackend.from_array(array) == second != first
-    assert second.context().id == 1
+    assert second.context().context.id == 1
     for wrong in ("2", "-1", "first"):
         with pytest.raises(BackendError, match=f"there is no GPU '{wrong}': CuPy sees 2, numbered from 0"):
             CupyBackend(wrong)
@@ -112,7 +116,7 @@ def test_tf32_holds_inside_the_context(imitation, monkeypatch):
     assert modes["handle"] == 0
     trainer = make(imitation.with_precision("tf32"))
     trainer.fit(X, Y, epochs=2, batch_size=10)
-    (step,) = trainer.stepper.loop.steps
+    step = trainer.stepper.loop
     assert step.graphs == 1
     assert step._recorder._cublas._library.modes == [3]
 

@@ -1,10 +1,14 @@
 """compare_devices.py and gpu_check.py, as a person runs them where there is no GPU."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from lanes import STATUS
+from places import ROOT
 from programs import refused, script
+
+from portnn.errors import PortnnError
 
 no_gpu = pytest.mark.skipif(STATUS["cupy"].usable, reason="this machine has a GPU")
 
@@ -85,6 +89,7 @@ def test_every_check_holds_on_a_device_that_is_there(tmp_path):
     done = script(
         *("scripts/gpu_check.py", "--device", "torch", "--data", "digits", "--steps", "10", "--json", result),
         *("--tests", "tests/backends/test_kernels.py", "--models", "small", "--batch-sizes", "32"),
+        *("--checks", "tests", "kernels", "curve", "compiled", "precision", "memory", "comparison"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n7 of 7 checks held on torch, cpu\n" in done.stdout
@@ -110,3 +115,39 @@ def test_a_check_that_fails_is_told(tmp_path):
     assert lines == [["FAILED", "tests"], ["held", "precision"], ["FAILED", "comparison"]]
     assert "1 of 3 checks held on strict" in done.stdout
     assert json.loads(result.read_text(encoding="utf-8"))["held"] is False
+
+
+def test_speed_is_measured_in_turn(monkeypatch):
+    """A process for each run, round by round; what cannot be run is left out once, and said."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu_check
+    import peers.process
+
+    jobs = []
+
+    def in_process(job):
+        jobs.append(job)
+        if job.peer == "torch CUDA graph":
+            raise PortnnError("torch finds no CUDA GPU")
+        return {"step": 10.0 * len(jobs)}
+
+    monkeypatch.setattr(peers.process, "in_process", in_process)
+    check = gpu_check.Check("cpu", SimpleNamespace(seconds=60))
+    finding = check.speed()
+    assert finding.held
+    assert [job.peer for job in jobs[:4]] == ["cpu", *gpu_check.PEERS]
+    assert len(jobs) == 3 * 16 - 2 * 4
+    assert {job.data for job in jobs} == {"noise"}
+    assert [(job.model, job.batch_size, job.precision) for job in jobs[:16:4]] == list(gpu_check.SPEED)
+    assert finding.more["us_per_step"]["mlp, 128, float32: cpu"] == [10.0, 170.0, 290.0]
+    assert finding.more["median"]["mlp, 128, float32: cpu"] == 170.0
+    assert "mlp, 128, float32: cpu 170 us" in finding.line
+    assert finding.line.count("torch finds no CUDA GPU") == 4
+
+
+@pytest.mark.slow
+def test_what_the_host_does_is_measured_without_a_gpu():
+    done = script("benchmarks/host_of_loop.py")
+    assert done.returncode == 0, done.stderr
+    assert "Loop.run" in done.stdout

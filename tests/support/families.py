@@ -187,8 +187,10 @@ NOT_DIFFERENTIABLE = {
 
 #: Arguments of the registered functions that are not differentiated.
 ARRAY_FUNCTIONS: dict[str, Callable[[Rng, int], tuple[Any, ...]]] = {
+    "along_last": lambda rng, n: (rng.normal(100.0, 2.0, size=(n, 2, 37)),),
     "channel_moments": lambda rng, n: (rng.normal(100.0, 2.0, size=(n + 1, 2, 3)),),
     "matmul": lambda rng, n: (rng.normal(size=(3, n, 4)), rng.normal(size=(3, 4, 2))),
+    "of_all": lambda rng, n: (rng.normal(100.0, 2.0, size=(n + 1, 5)),),
     "scatter_add": lambda rng, n: (
         *(rng.normal(size=(n + 1, 3)), rng.integers(-n - 1, n + 1, size=n), rng.normal(size=(n, 3))),
     ),

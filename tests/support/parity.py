@@ -5,12 +5,17 @@ Forms agree to rounding, for arrays of every layout; and nothing is written into
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from families import ARRAY_FUNCTIONS, FUNCTIONS, OPTIMIZERS, FunctionCase
 from helpers import assert_close, put
 
 from portnn import kernels, optim, tree
 from portnn.functional.normalization import batch_norm_with_moments
+from portnn.functional.reductions import How
+
+HOW = get_args(How)
 
 #: A case for each differentiable function (the first of its name), and the optimizer of each update rule.
 CASES: dict[str, list[FunctionCase]] = {}
@@ -77,9 +82,10 @@ def compare_rule(backend, name, dtype, n):
 
 def compare_array_function(backend, name, dtype, n):
     function, args = kernels.registry[name], put(backend, ARRAY_FUNCTIONS[name](np.random.default_rng(0), n), dtype)
-    args = (*args, *{"take_rows": (backend.dtype(dtype),), "sum_over": (0,)}.get(name, ()))
-    actual, expected = (f(*args) for f in (function, function.portable))
-    assert_same(backend, dtype, actual, expected)
+    ways = {"take_rows": [backend.dtype(dtype)], "sum_over": [0], "along_last": HOW, "of_all": HOW}.get(name)
+    for more in [()] if ways is None else [(way,) for way in ways]:
+        actual, expected = (f(*args, *more) for f in (function, function.portable))
+        assert_same(backend, dtype, actual, expected)
 
 
 def assert_same(backend, dtype, actual, expected):

@@ -1,10 +1,13 @@
 """Trainings whose steps are recorded as CUDA graphs, next to the same ones without; CuPy must be installed."""
 
+import itertools
+
 import numpy as np
 from cupy_on_host.recorded import Plain, Portable
 
 from portnn import Network, Trainer, losses, nn, optim, tree
 from portnn.optim import schedules
+from portnn.training import chunks, epochs
 
 X = np.random.default_rng(0).integers(0, 256, (50, 6)).astype(np.uint8)
 Y = np.random.default_rng(1).integers(0, 3, 50)
@@ -33,7 +36,7 @@ def timeless(trainer):
 
 
 def steps_of(trainer):
-    return trainer.stepper.loop.steps
+    return [trainer.stepper.loop]
 
 
 def assert_same_run(captured, plain):
@@ -52,3 +55,18 @@ def both(run, **options):
 
 def fit(trainer, epochs=4, **options):
     trainer.fit(X, Y, epochs=epochs, batch_size=16, validation_data=(X, Y), **options)
+
+
+def in_chunks_of(monkeypatch, *sizes):
+    """Chunks of these numbers of steps in turn, whatever they take."""
+
+    class Fixed(chunks.Pace):
+        def __init__(self, most):
+            self.cycle = itertools.cycle(sizes)
+            self.steps = next(self.cycle)
+
+        def advance(self, stepper, chunk, usual_weight):
+            stepper.advance(chunk, usual_weight)
+            self.steps = next(self.cycle)
+
+    monkeypatch.setattr(epochs, "Pace", Fixed)

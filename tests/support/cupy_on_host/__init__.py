@@ -8,6 +8,7 @@
   for those of the imitation of cuBLAS (`cublas`). Inside `never_waiting`, reading raises on any stream.
 - Memory comes from pools and goes back to them, is NaN when it comes and when it goes, and has edges that nobody may
   write to (`memory`).
+- It can be short of memory: whatever needs some fails, loudly, or in silence where CuPy is silent (`shortage`).
 - Kernels are compiled by g++ and run on the CPU, with types, layouts, edges and orders checked (`kernels`).
 
 `fake_cupy` stands for the module ``cupy``; `backend` has the CuPy backend on all this, and `recorded` the one that

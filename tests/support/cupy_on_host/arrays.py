@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import shortage
 from .memory import Lease, allocate
 from .streams import get_current_stream, wait
 
@@ -57,6 +59,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # as CuPy calls it
     device = property(lambda self: Device(0))
     T = property(lambda self: ndarray(self._host.T, self._lease))
     mT = property(lambda self: ndarray(self._host.swapaxes(-1, -2), self._lease))
+
+    def transpose(self, *axes: int) -> ndarray:
+        return ndarray(self._host.transpose(*axes), self._lease)
 
     def __reduce__(self) -> Any:
         return asarray, (asnumpy(self),)
@@ -148,6 +153,7 @@ def launch(
     given, named = lower(args), lower(dict(options or {}))
     if stream.captured is not None and _needs_cublas(function, given):
         raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    silent = _by_cub(function, given)
     # For shape and dtype: the values may not be there yet, and CuPy raises at no index.
     lenient = {} if stream.is_immediate or function is not np.take else {"mode": "clip"}
     with np.errstate(all="ignore"):
@@ -166,6 +172,9 @@ def launch(
                 if np.may_share_memory(probe, host):
                     return ndarray(probe, lease)
         made = empty(probe.shape, probe.dtype) if out is None else out
+        if silent:
+            return made
+        shortage.load_or_launch("launch by CuPy")
         to = made._host
 
         def write(value: Any) -> None:
@@ -184,6 +193,32 @@ def launch(
         return made
 
     return one(probe, lambda made: made)
+
+
+#: The reductions of CuPy that were recorded.
+_recorded: list[list[str]] = []
+
+
+@contextlib.contextmanager
+def reductions_recorded() -> Iterator[list[str]]:
+    """The names of the reductions of CuPy, of those that end in CUB, that are recorded into a graph inside."""
+    names: list[str] = []
+    _recorded.append(names)
+    try:
+        yield names
+    finally:
+        _recorded.pop()
+
+
+def _by_cub(function: Callable[..., Any], given: tuple[Any, ...]) -> bool:
+    """Whether CuPy computes this by CUB, and CUB does nothing, for want of memory, and says nothing."""
+    name = function.__name__
+    if name not in shortage.CUB:
+        return False
+    if get_current_stream().captured is not None:
+        for names in _recorded:
+            names.append(name)
+    return shortage.is_silent(name, str(given[0].dtype))
 
 
 def _arrays(value: Any) -> Iterator[ndarray]:

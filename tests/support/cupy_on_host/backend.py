@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import trial as cupy_trial
 from portnn_backends.on_cupy.backend import CupyBackend
 from portnn_backends.on_cupy.kernels import KERNELS
 
@@ -16,7 +17,7 @@ from portnn import kernels
 from portnn.backend import Backend, Status
 from portnn.kernels import Kernel
 
-from . import fake_cupy, memory
+from . import fake_cupy, memory, shortage
 from .arrays import Device
 from .namespace import NAMESPACE
 
@@ -29,6 +30,7 @@ class CupyOnHost(CupyBackend):
 
     def __init__(self, device: str | None = None) -> None:
         self._device, self.device, self.xp, self._cupy = Device(0), "0", NAMESPACE, fake_cupy
+        cupy_trial.try_reductions(fake_cupy, 0)
 
     @classmethod
     def status(cls) -> Status:
@@ -41,6 +43,9 @@ class CupyOnHost(CupyBackend):
 
     def compile(self, step: Any) -> Any:
         return Backend.compile(self, step)
+
+    def loop(self, *steps: Any) -> Any:
+        return Backend.loop(self, *steps)
 
 
 @contextlib.contextmanager
@@ -59,8 +64,9 @@ def open_cupy_on_host(backend: type[CupyOnHost] = CupyOnHost) -> Iterator[CupyOn
 
 
 def forget() -> None:
-    for cached in (cupy_compile.kernel, cupy_compile._module, kernels._twin):
+    for cached in (cupy_compile.kernel, cupy_compile._module, cupy_trial.try_reductions, kernels._twin):
         cached.cache_clear()
+    shortage.forget()
 
 
 def with_source(patch: pytest.MonkeyPatch, change: Callable[[str], str]) -> None:

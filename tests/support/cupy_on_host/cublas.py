@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 
+from . import shortage
 from .streams import Stream
 
 
@@ -15,7 +16,7 @@ class CublasImitation:
 
     def cublasCreate_v2(self, handle):
         handle._obj.value = 77
-        return 0
+        return 3 if shortage.is_met("cuBLAS") else 0
 
     def cublasDestroy_v2(self, handle):
         self.destroyed.append(handle.value)
@@ -54,6 +55,8 @@ class CublasImitation:
             return 7  # CUBLAS_STATUS_INVALID_VALUE
         factor, rest, self.products = alpha._obj.value, beta._obj.value, self.products + 1
         assert rest == 0.0
+        if shortage.is_met("cuBLAS"):
+            return 3  # CUBLAS_STATUS_ALLOC_FAILED
 
         def work():
             # By rows, as CuPy's own imitation: the same bits.

@@ -16,27 +16,39 @@ __all__ = [
     "RawModule",
     "abs",
     "arange",
+    "argmax",
+    "argmin",
     "asarray",
     "ascontiguousarray",
     "asnumpy",
+    "concatenate",
     "copy",
     "copyto",
     "cuda",
+    "cumsum",
     "empty",
     "float32",
     "get_default_memory_pool",
     "matmul",
     "max",
     "may_share_memory",
+    "min",
     "ndarray",
+    "prod",
     "reshape",
     "sin",
+    "sum",
     "uint8",
 ]
 
-abs, arange, matmul, max, reshape, sin = (
-    getattr(NAMESPACE, name) for name in ("abs", "arange", "matmul", "max", "reshape", "sin")
+abs, arange, argmax, argmin, matmul, max, min, prod, reshape, sin, sum = (
+    getattr(NAMESPACE, name)
+    for name in ("abs", "arange", "argmax", "argmin", "matmul", "max", "min", "prod", "reshape", "sin", "sum")
 )
+
+
+def cumsum(a: ndarray, axis: int | None = None) -> Any:
+    return launch(np.cumsum, (a,), {"axis": axis})
 
 
 def copy(a: ndarray) -> ndarray:
@@ -46,6 +58,10 @@ def copy(a: ndarray) -> ndarray:
 def copyto(to: ndarray, source: ndarray) -> None:
     assert (to.shape, to.dtype) == (source.shape, source.dtype)
     launch(lambda a: a, (source,), out=to)
+
+
+def concatenate(arrays: list[ndarray]) -> Any:
+    return launch(np.concatenate, (arrays,))
 
 
 def ascontiguousarray(a: ndarray) -> ndarray:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from places import ROOT
 
+from . import shortage
 from .arrays import ndarray
 from .memory import written_outside
 from .streams import get_current_stream
@@ -46,6 +47,7 @@ class RawModule:
         self._library = ctypes.PyDLL(str(build(code, options)))  # which holds the GIL: fibers are no threads
 
     def get_function(self, name: str) -> Any:
+        shortage.load_or_launch("load")
         signature = getattr(self._library, f"signature_{name}")
         signature.restype = ctypes.c_char_p
         launch = getattr(self._library, f"launch_{name}")
@@ -99,6 +101,7 @@ def in_order(backwards: bool) -> Iterator[None]:
 
 def run(name: str, launch: Any, signature: list[str], grid: Any, block: Any, arguments: tuple[Any, ...]) -> None:
     """Let the current stream run a kernel on what it is given now."""
+    shortage.load_or_launch("launch")
     grid, block = ((*(int(n) for n in three), 1, 1)[:3] for three in (grid, block))
     assert all(0 < n <= most for n, most in zip(grid, (2**31 - 1, 2**16 - 1, 2**16 - 1), strict=True)), grid
     assert 0 < block[0] * block[1] * block[2] <= 1024, block

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from . import shortage
 from .streams import Stream, get_current_stream
 
 #: Bytes around an array; as floats they are NaN.
@@ -56,17 +57,21 @@ class MemoryPool:
         self.free: dict[tuple[int, int], list[Block]] = {}
 
     def malloc(self, size: int) -> Lease:
+        shortage.allocate(size)
         stream, whole = get_current_stream(), _UNIT * max(1, -(-size // _UNIT)) + 2 * GUARD
         blocks = self.free.setdefault((stream.ptr, whole), [])
         if blocks:
             block = blocks.pop()
-            stream.do(lambda: block.fill(_BLANK))  # a graph left it as it was, and its edges lay in another array
         else:
             block = np.full(whole, _BLANK, np.uint8)
             MemoryPool.forever.append(block)
+        stream.do(lambda: block.fill(_BLANK))  # a graph left it as it was, and its edges lay in another array
         lease = Lease(block, size)
         weakref.finalize(lease, _give_back, stream, blocks, block).atexit = False
         return lease
+
+    def free_all_blocks(self) -> None:
+        self.free.clear()
 
     def used_bytes(self) -> int:
         return 0

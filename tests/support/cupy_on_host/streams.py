@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+from . import shortage
+
 Work = Callable[[], Any]
 
 _local = threading.local()
@@ -23,6 +25,7 @@ class Graph:
         self.works, self.launches = works, 0
 
     def launch(self, stream: Stream | None = None) -> None:
+        shortage.call_of_runtime("launch of a graph")
         self.launches += 1
         for work in self.works:
             (stream or get_current_stream()).do(work)
@@ -35,6 +38,7 @@ class Stream:
 
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking, "a blocking stream waits for the null stream"
+        shortage.call_of_runtime("stream")
         self._begin()
 
     def _begin(self) -> None:
@@ -65,7 +69,7 @@ class Stream:
                 self.waiting.pop(0)()
 
     def record(self) -> Any:
-        return SimpleNamespace(stream=self)
+        return SimpleNamespace(stream=self, synchronize=self.synchronize)
 
     def wait_event(self, event: Any) -> None:
         event.stream.synchronize()
@@ -76,6 +80,7 @@ class Stream:
     def end_capture(self) -> Graph:
         works, self.captured = self.captured, None
         assert works is not None, "nothing was being captured"
+        shortage.call_of_runtime("graph")
         return Graph(works)
 
     def __enter__(self) -> Stream:
