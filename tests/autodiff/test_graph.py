@@ -12,6 +12,8 @@ import pytest
 from array_api_compat import array_namespace
 from lanes import USABLE64, open_lane
 from numpy.testing import assert_allclose, assert_array_equal
+from places import ROOT
+from programs import script
 
 from portnn import functional
 from portnn.autodiff import drawing, grad, graph, stop_gradient
@@ -293,6 +295,26 @@ def test_the_table():
     # v1 and v2 are weights: what has no name is numbered behind another letter.
     assert lines[2].split("  ")[-1] == "2.333 from u13"
     assert re.fullmatch(r" +22  x1 +1 +-0.7692  -0.98 from u5, 0.2108 from u1", lines[-1])
+
+
+def test_the_table_on_the_page(made):
+    blocks = re.findall(
+        r"^```text\n(.*?)^```$", (ROOT / "docs/autodiff.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert f"{made['shop']}\n" in blocks
+
+
+@pytest.mark.slow
+def test_the_lecture(tmp_path):
+    """What formulas give for its examples, and what the graph does."""
+    pytest.importorskip("matplotlib")
+    done = script("scripts/lectures/computational_graph.py", "--backend", "numpy", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    away = [float(number) for number in re.findall(r"^  by .*, (\S+) away$", done.stdout, re.MULTILINE)]
+    assert len(away) == 13
+    assert max(away) < 1e-12
+    assert f"{graph(square)(*map(np.asarray, EXAMPLES['square'][1]))}\n" in done.stdout
+    assert (tmp_path / "computational_graph.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_dot(made):
