@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -88,12 +88,13 @@ def _untangled(
     """The rows, each in the order that lets the fewest edges cross: of those that sweeps back and forth come by."""
     at = {item: float(i) for row in rows for i, item in enumerate(row)}
     layer = {item: i for i, row in enumerate(rows) for item in row}
+    between: list[list[tuple[int, int]]] = [[] for _ in rows]
+    for start, end in edges:
+        between[layer[start]].append((start, end))
 
     def crossings() -> int:
         return sum(
-            layer[a] == layer[c] and (at[a] - at[c]) * (at[b] - at[d]) < 0
-            for i, (a, b) in enumerate(edges)
-            for c, d in edges[:i]
+            (at[a] - at[c]) * (at[b] - at[d]) < 0 for some in between for (a, b), (c, d) in combinations(some, 2)
         )
 
     best, fewest = [list(row) for row in rows], crossings()
@@ -228,12 +229,18 @@ def _label(i: int, half: Point, routes: Sequence[Sequence[Point]], boxes: Sequen
     First of all at a third of the edge, where it comes from: there, labels of edges that meet in a node are apart, and
     in the middle those of edges that cross coincide.
     """
-    found: list[tuple[int, int, int, Box]] = []
+    best: tuple[int, int] | None = None
     for x, y in _along(routes[i]):
         box = (x - half[0], y - half[1], x + half[0], y + half[1])
-        hidden = sum(_meets(line, box) for j, route in enumerate(routes) if j != i for line in pairwise(route))
-        found.append((sum(_overlap(box, other) for other in boxes), hidden, len(found), box))
-    return min(found)[-1]
+        covers = sum(_overlap(box, other) for other in boxes)
+        if best is not None and covers > best[0]:
+            continue
+        hides = sum(_meets(line, box) for j, route in enumerate(routes) if j != i for line in pairwise(route))
+        if best is None or (covers, hides) < best:
+            best, place = (covers, hides), box
+        if best == (0, 0):
+            break
+    return place
 
 
 def _along(route: Sequence[Point]) -> Iterator[Point]:

@@ -285,7 +285,7 @@ def _text(a: Any) -> str:
     if isinstance(a, tuple):
         return f"({', '.join(map(_text, a))})"
     if math.prod(a.shape) != 1:
-        return " × ".join(map(str, a.shape))
+        return str(tuple(a.shape))
     ns: Namespace = namespace_of(a)
     number: Any = complex(ns.raw.reshape(a, ())) if ns.complex_dtypes[a.dtype] else as_host(a).item()
     return f"{number:.4g}"

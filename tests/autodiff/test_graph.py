@@ -63,6 +63,12 @@ def wide(a, b, c, d, e, f):
     return total
 
 
+def loop(x):
+    for _ in range(12):
+        x = 1.01 * x - x * x * 0.001
+    return x
+
+
 #: Of sigmoid(0.7) for 0.2: log(1 + e^x) - y x.
 CROSS_ENTROPY = math.log1p(math.exp(0.7)) - 0.2 * 0.7
 #: function, its arguments, its value, its gradients
@@ -83,6 +89,7 @@ EXAMPLES = {name: known[:2] for name, known in KNOWN.items()} | {
     "shared": (shared, (0.7, -1.3)),
     "cube": (lambda x: x * x * x, (2.0,)),
     "wide": (wide, (1.5, -2.25, 3.125, 1e-5, -123456.0, 0.1)),
+    "loop": (loop, (0.5,)),
     "alone": (lambda x: x, (1.0,)),
 }
 
@@ -227,7 +234,7 @@ def test_larger_arrays_and_functions_of_the_library(backend):
     labels = [node.label for node in found.nodes]
     assert labels == ["x", "w", "@", "sigmoid", "^ 2", "sum"]
     assert [tuple(node.gradient.shape) for node in found.nodes] == [(4, 3), (3, 2), (4, 2), (4, 2), (4, 2), ()]
-    assert "3 × 2" in str(found)
+    assert re.search(r"^ +5  w +\(3, 2\) +\(3, 2\)  \(3, 2\) from v1$", str(found), re.MULTILINE)
     assert_array_equal(backend.to_numpy(found.nodes[1].gradient), backend.to_numpy(grad(f, 1)(x, w)))
 
 
@@ -245,7 +252,7 @@ def test_one_of_several_results():
     assert [part.shape for part in both.value] == [part.shape for part in both.gradient] == [(2,), (2, 2)]
     assert_array_equal(both.gradient[0], nodes["linalg.eigh[0]"].gradient)
     assert nodes["linalg.eigh[1]"].operands == (1,)
-    assert re.search(r"linalg\.eigh\(a\) +\(2, 2 × 2\)  \(2, 2 × 2\)  \(2, 2 × 2\) from v3, ", str(found))
+    assert re.search(r"linalg\.eigh\(a\) +(\(\(2,\), \(2, 2\)\)  ){2}\(\(2,\), \(2, 2\)\) from v3, ", str(found))
 
 
 def test_complex_numbers_are_told():
