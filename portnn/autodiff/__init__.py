@@ -4,14 +4,19 @@
 derivative of its own. The rules stand in `portnn.autodiff.rules`, what is recorded in `portnn.autodiff.trace`.
 """
 
+from portnn.autodiff.graph import Graph, GraphEdge, GraphNode, graph
 from portnn.autodiff.jacobians import hessian, hvp, jacobian
 from portnn.autodiff.pairs import checkpoint, custom
 from portnn.autodiff.transforms import grad, jvp, linearize, stop_gradient, value_and_grad, vjp
 
 __all__ = [
+    "Graph",
+    "GraphEdge",
+    "GraphNode",
     "checkpoint",
     "custom",
     "grad",
+    "graph",
     "hessian",
     "hvp",
     "jacobian",

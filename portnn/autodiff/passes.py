@@ -9,7 +9,7 @@ from typing import Any
 from portnn._typing import Array, Namespace
 from portnn.autodiff.trace import AutodiffArray, Info, Level, Node, has_traced, lift, strip
 
-__all__ = ["add", "forward", "reverse", "way_back"]
+__all__ = ["add", "forward", "reached", "reverse", "way_back"]
 
 
 def reverse(
@@ -54,7 +54,7 @@ def reverse(
 
     def pull(gradients: Sequence[Any], parts: dict[tuple[Node, int], Any] | None = None) -> list[Any]:
         if not plan:
-            plan.extend(_reached([node for node in ends if node is not None]))
+            plan.extend(reached([node for node in ends if node is not None]))
         found: dict[Node, Any] = {}
         for node, g in zip(ends, gradients, strict=True):
             if node is not None and g is not None:
@@ -70,7 +70,7 @@ def reverse(
     return results, pull, roots, ends
 
 
-def _reached(ends: Sequence[Node]) -> list[Node]:
+def reached(ends: Sequence[Node]) -> list[Node]:
     """What some nodes were made of, and they themselves, the latest first."""
     # An explicit stack: graphs are thousands of nodes deep.
     seen, stack = set(ends), list(ends)
