@@ -166,3 +166,20 @@ def test_measure_predict_writes_what_it_found(tmp_path):
         assert min(ours["wall"]) > 0
         assert ours["first"] == pytest.approx(theirs["first"], rel=1e-4, abs=1e-5)
     assert "small, one row" in done.stdout
+
+
+@pytest.mark.slow
+def test_measure_small_fits_writes_what_it_found(tmp_path):
+    pytest.importorskip("sklearn")
+    table = tmp_path / "s.json"
+    done = script(
+        *("benchmarks/measure_small_fits.py", "--data", "iris", "--solvers", "lbfgs", "sgd"),
+        *("--rounds", "1", "--times", "2", "--json", table),
+    )
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads(table.read_text(encoding="utf-8"))["seconds"]
+    assert list(seconds) == ["iris, lbfgs", "iris, sgd"]
+    for runs in seconds.values():
+        assert [len(one) for library in ("portnn", "scikit-learn") for one in runs[library]] == [3, 3]
+        assert min(s for library in runs.values() for one in library for s in one) > 0
+    assert "iris, lbfgs" in done.stdout
