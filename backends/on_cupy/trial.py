@@ -19,10 +19,10 @@ from portnn.errors import BackendError
 __all__ = ["TRIED", "try_reductions"]
 
 #: The functions of CuPy that end in kernels of CUB: of whole arrays, and those that it also has for rows.
-#: `mean` is `sum`, divided.
-_WHOLE = ("sum", "max", "min", "prod", "argmax", "argmin", "cumsum")
+#: `mean` is `sum`, divided; the standard's names of the last two are other ones.
+_WHOLE = ("sum", "max", "min", "prod", "argmax", "argmin", "cumsum", "cumprod")
 _ROWS = ("sum", "max", "min", "prod")
-TRIED = frozenset({*_WHOLE, "mean"})
+TRIED = frozenset({*_WHOLE, "mean", "cumulative_sum", "cumulative_prod"})
 
 _DTYPES = ("float32", "float64", "int64")
 

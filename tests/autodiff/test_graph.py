@@ -307,7 +307,7 @@ def test_the_table():
 
 def test_the_table_on_the_page(made):
     blocks = re.findall(
-        r"^```text\n(.*?)^```$", (ROOT / "docs/autodiff.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+        r"^```text\n(.*?)^```$", (ROOT / "docs/autodiff.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
     assert f"{made['shop']}\n" in blocks
 

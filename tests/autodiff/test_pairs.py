@@ -89,7 +89,7 @@ def test_a_function_is_one_step_with_its_own_backward(lane, name):
 def test_functions_that_are_not_differentiated_are_traced_through(lane):
     """Those without a backward: by their portable form, or by the rule of their name."""
     rng = np.random.default_rng(0)
-    more = {"take_rows": (lane.dtype("float64"),), "sum_over": (0,)}
+    more = {"take_rows": (lane.dtype("float64"),), "sum_over": (0,), "along_last": ("sum",), "of_all": ("mean",)}
     for name, make in ARRAY_FUNCTIONS.items():
         function = kernels.registry[name]
         args = put_all(lane, make(rng, 4))

@@ -25,6 +25,7 @@ __all__ = [
     "copy",
     "copyto",
     "cuda",
+    "cumprod",
     "cumsum",
     "empty",
     "float32",
@@ -45,6 +46,10 @@ abs, arange, argmax, argmin, matmul, max, min, prod, reshape, sin, sum = (
     getattr(NAMESPACE, name)
     for name in ("abs", "arange", "argmax", "argmin", "matmul", "max", "min", "prod", "reshape", "sin", "sum")
 )
+
+
+def cumprod(a: ndarray, axis: int | None = None) -> Any:
+    return launch(np.cumprod, (a,), {"axis": axis})
 
 
 def cumsum(a: ndarray, axis: int | None = None) -> Any:

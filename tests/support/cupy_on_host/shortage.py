@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 #: What CuPy computes by CUB, by the names of the standard: not `any` and `all`, nor `std`.
 CUB = frozenset(
-    {"sum", "mean", "max", "min", "prod", "argmax", "argmin", "cumsum", "cumulative_sum", "cumulative_prod"}
+    {"sum", "mean", "max", "min", "prod", "argmax", "argmin", "cumsum", "cumprod", "cumulative_sum", "cumulative_prod"}
 )
 
 
