@@ -228,8 +228,8 @@ def _usable() -> bool:
     from . import kept
     from .machine_code import knows_arrays
 
-    numba, here = sys.modules.get("numba"), kept.folder()
-    if numba is None and (here is None or not any(here.iterdir())):
+    numba = sys.modules.get("numba")
+    if numba is None and kept.is_empty():
         numba = import_module("numba")
     if numba is not None and numba.config.DISABLE_JIT:  # by its file or in the program: loops would be run by Python
         return False

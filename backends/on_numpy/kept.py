@@ -24,61 +24,55 @@ import numpy as np
 
 from portnn.storage import write_atomically
 
-__all__ = ["folder", "read", "write"]
+__all__ = ["is_empty", "read", "write"]
 
 #: Seconds after which code for other sources or versions is deleted, if nothing was compiled for them.
 _OLD = 60 * 24 * 3600
-
-#: Hexadecimal digits of a digest.
-_DIGITS = 64
 
 _log = logging.getLogger(__name__)
 
 
 @functools.cache
-def folder() -> Path | None:
-    """The folder for code of these sources, versions and processor; None where no folder can be written."""
+def _folders() -> tuple[Path, ...]:
+    """The folders for code of these sources, versions and processor, which may be there or not: the best one first."""
     name = f"portnn-{_key()}"
-    for place in _places():
-        here = place / name
-        if here.is_dir():
-            return here
-        try:
-            here.mkdir(parents=True)
-        except OSError:
-            continue
-        _delete_old(place)
-        return here
-    _log.warning("compiled code can be kept nowhere, so each process compiles: set NUMBA_CACHE_DIR to a folder")
-    return None
+    return tuple(place / name for place in _places())
+
+
+def is_empty() -> bool:
+    """Whether nothing is kept yet."""
+    return not any(here.is_dir() and any(here.iterdir()) for here in _folders())
 
 
 def read(name: str) -> bytes | None:
     """What was kept under a name; None if there is nothing, or nothing whole."""
-    here = folder()
-    if here is None:
-        return None
-    try:
-        digest, content = (here / name).read_bytes().split(b"\n", 1)
-    except (OSError, ValueError):
-        return None
-    return content if digest == _digest(content) else None
+    for here in _folders():
+        try:
+            digest, content = (here / name).read_bytes().split(b"\n", 1)
+        except (OSError, ValueError):
+            continue
+        if digest == _digest(content):
+            return content
+    return None
 
 
 def write(name: str, content: bytes) -> None:
-    """Keep something, or say once why not."""
-    here = folder()
-    if here is None:
+    """Keep something where that is possible, or say once that it is nowhere."""
+    for here in _folders():
+        try:
+            if not here.is_dir():
+                here.mkdir(parents=True, exist_ok=True)
+                _delete_old(here.parent)
+            write_atomically(here / name, _digest(content) + b"\n" + content)
+        except OSError:
+            continue
         return
-    try:
-        write_atomically(here / name, _digest(content) + b"\n" + content)
-    except OSError as error:
-        _not_written(str(error))
+    _not_written()
 
 
 @functools.cache
-def _not_written(reason: str) -> None:
-    _log.warning("compiled code cannot be kept: %s", reason)
+def _not_written() -> None:
+    _log.warning("compiled code can be kept nowhere, so each process compiles: set NUMBA_CACHE_DIR to a folder")
 
 
 def _digest(content: bytes) -> bytes:

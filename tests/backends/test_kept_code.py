@@ -124,3 +124,28 @@ def test_uniform_numbers_of_any_count(dtype, size):
     out = np.empty(size, dtype)
     loop("uniform32" if dtype == "float32" else "uniform64", "noise")(0, np.uint64(9), *key, out)
     np.testing.assert_array_equal(out, generator.random(size, dtype=np.dtype(dtype).type))
+
+
+def test_code_is_kept_in_the_first_place_that_can_be_written(tmp_path, monkeypatch, caplog):
+    from portnn_backends.on_numpy import kept
+
+    places = tmp_path / "a file", tmp_path / "a folder" / "within"
+    places[0].write_text("", encoding="utf-8")
+    monkeypatch.setattr(kept, "_places", lambda: places)
+    kept._folders.cache_clear()
+    try:
+        assert kept.is_empty()
+        assert kept.read("loop") is None
+        kept.write("loop", b"code")
+        assert not kept.is_empty()
+        assert kept.read("loop") == b"code"
+        assert [path.name for path in places[1].rglob("*") if path.is_file()] == ["loop"]
+        assert not caplog.records
+        monkeypatch.setattr(kept, "_folders", lambda: (places[0],))
+        kept._not_written.cache_clear()
+        kept.write("loop", b"other code")
+        kept.write("another", b"code")
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+    finally:
+        monkeypatch.undo()
+        kept._folders.cache_clear()
