@@ -151,9 +151,9 @@ def test_against_torch(label):
 
 
 def lanes_among(names):
-    """The imitation of CuPy has no linear algebra; JAX compiles every operation of every case."""
+    """The imitation of CuPy has no linear algebra; JAX compiles every operation of every case, torch takes seconds."""
     there = [name for name in names if name != "cupy-on-host"]
-    return [pytest.param(name, marks=pytest.mark.slow) if name.startswith("jax") else name for name in there]
+    return [pytest.param(n, marks=pytest.mark.slow) if n.startswith(("jax", "torch")) else n for n in there]
 
 
 def cases_for(lane):

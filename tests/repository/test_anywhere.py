@@ -134,7 +134,8 @@ def test_a_thread_waits_where_there_is_no_sched_yield(like_windows):
     pytest.importorskip("numba")
     code = """
 import like_windows, threading, numpy as np
-from portnn_backends.on_numpy.loops.threads import announce_and_wait
+from portnn_backends.on_numpy.compile import loops
+announce_and_wait = loops("threads").announce_and_wait
 flags = np.zeros(32, np.int64)
 other = threading.Thread(target=announce_and_wait, args=(flags, 16, 7, 16, 7, 1))
 other.start()
