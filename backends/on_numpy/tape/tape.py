@@ -199,7 +199,8 @@ def _placed(roots: Sequence[Root], words: Any) -> Any:
     size = 0
     where: list[tuple[Root, int]] = []
     for root in sorted(roots, key=lambda root: root.first):
-        needed = -(-max(root.size, 1) // _LINE) * _LINE
+        # A byte more: up to 2.0, NumPy takes arrays that touch for ones that overlap, and rounds otherwise for those.
+        needed = -(-(root.size + 1) // _LINE) * _LINE
         fits = [i for i, (until, room) in enumerate(free) if until < root.first and needed <= room <= 2 * needed]
         if fits:
             place = min(fits, key=lambda i: free[i][1])
