@@ -14,7 +14,9 @@ from portnn.errors import GradientError, ShapeError, TraceError
 from portnn.random import as_stream
 
 
-@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.slow) if "jax" in n else n for n in USABLE64])
+@pytest.fixture(
+    params=[pytest.param(n, marks=pytest.mark.slow) if n.startswith(("jax", "torch")) else n for n in USABLE64]
+)
 def lane(request):
     with open_lane(request.param) as backend:
         yield backend

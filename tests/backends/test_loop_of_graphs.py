@@ -76,7 +76,13 @@ def trained(backend, layer, shape, loss, optimizer, y, weighted, options):
     return trainer
 
 
-@pytest.mark.parametrize("name", CASES)
+#: Tried by every run of the suite; the others, each of which takes half a second, by the slow one.
+QUICK = {"layer Sequential-nested", "layer GaussianNoise", "loss SoftmaxCrossEntropy", "optimizer Adam", "clip by norm"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_the_bits_of_the_plain_step(name):
     """Of every member of the families; and nothing that is recorded is reduced by CUB."""
     with open_recorded(Portable), reductions_recorded() as reduced:

@@ -151,10 +151,8 @@ def met(backend, call, lasting, expected):
 
 
 CASES = [
-    pytest.param(Portable, False, 23),
     pytest.param(Portable, True, 23),
     pytest.param(Recorded, False, 23, marks=needs_compiler),
-    pytest.param(Recorded, True, 23, marks=needs_compiler),
     pytest.param(Portable, False, 1, marks=pytest.mark.slow),
     pytest.param(Portable, True, 1, marks=pytest.mark.slow),
     pytest.param(Recorded, False, 1, marks=[needs_compiler, pytest.mark.slow]),
