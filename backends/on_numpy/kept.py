@@ -82,7 +82,8 @@ def _digest(content: bytes) -> bytes:
 def _key() -> str:
     """Of everything that compiled code depends on."""
     here = Path(__file__).parent
-    parts = [path.read_bytes() for path in sorted([*here.glob("loops/*.py"), *here.glob("compile*.py")])]
+    sources = [*here.glob("loops/*.py"), *here.glob("compile*.py"), here / "machine_code.py"]
+    parts = [path.read_bytes() for path in sorted(sources)]
     settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
     machine = sys.platform, platform.machine(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     versions = sys.version, np.__version__, version("numba"), version("llvmlite")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from . import kept
 from .loading import loading
 
 __all__ = ["FAILED", "caller", "install", "knows_arrays", "python_call", "target_machine"]
@@ -108,8 +110,15 @@ def _function(gives: Any) -> tuple[Any, Callable[[int], Any]]:
 
 
 def _installed(builder: Any) -> int:
+    """The address of what was built: by LLVM, or kept from an earlier process, which takes a third of the time."""
+    text = str(builder.module)
+    name = f"call-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with loading:
-        return install(target_machine().emit_object(llvm.parse_assembly(str(builder.module))), "call")
+        code = kept.read(name)
+        if code is None:
+            code = target_machine().emit_object(llvm.parse_assembly(text))
+            kept.write(name, code)
+        return install(code, "call")
 
 
 def _call(builder: Any, gives: str, function: Any, values: Sequence[Any]) -> Any:
