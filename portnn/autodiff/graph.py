@@ -20,8 +20,7 @@ from portnn.autodiff import drawing
 from portnn.autodiff.namespace import namespace_of
 from portnn.autodiff.passes import add, reached
 from portnn.autodiff.trace import CONSTANT, Node, is_array, plain, refuse, traced_among
-from portnn.autodiff.tracing import TracedFunction
-from portnn.errors import ShapeError
+from portnn.autodiff.tracing import TracedFunction, check_one_number
 from portnn.host import as_host
 
 if TYPE_CHECKING:
@@ -205,9 +204,7 @@ def graph(function: Callable[..., Any]) -> Callable[..., Graph]:
     def graph_at(*args: Tree) -> Graph:
         traced = TracedFunction(function, args, keep=True)
         y = traced.y
-        if not is_array(y) or math.prod(y.shape) != 1:
-            has = f"shape {tuple(y.shape)}" if is_array(y) else f"the type {type(y).__name__}"
-            raise ShapeError(f"a graph is that of one number; the value has {has}: sum it up")
+        check_one_number(y, "a graph", "sum it up")
         if any(a.level is not CONSTANT for a in traced_among([*tree.leaves(args), y])):
             refuse("a graph of what is being differentiated would lose the derivative")
         ns = namespace_of(y)

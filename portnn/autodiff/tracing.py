@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,7 +17,16 @@ from portnn.autodiff.trace import AutodiffArray, Level, Node, has_traced, is_arr
 from portnn.backend import backend_class_of
 from portnn.errors import ShapeError, TraceError
 
-__all__ = ["TracedFunction", "at_others", "check_like", "checked", "context_of", "places_of", "results_of"]
+__all__ = [
+    "TracedFunction",
+    "at_others",
+    "check_like",
+    "check_one_number",
+    "checked",
+    "context_of",
+    "places_of",
+    "results_of",
+]
 
 
 class TracedFunction:
@@ -181,3 +191,10 @@ def at_others(
         return function(*given, **named)
 
     return of_chosen
+
+
+def check_one_number(y: Any, what: str, advice: str) -> None:
+    """Raise ShapeError unless a value is an array of one element; what there is of one number, and how to go on."""
+    if not is_array(y) or math.prod(y.shape) != 1:
+        has = f"shape {tuple(y.shape)}" if is_array(y) else f"the type {type(y).__name__}"
+        raise ShapeError(f"{what} is that of one number; the value has {has}: {advice}")

@@ -8,7 +8,6 @@ and tuples. Transformations may be applied to each other, to any order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,9 +15,17 @@ from portnn import tree
 from portnn._typing import Tree
 from portnn.autodiff.namespace import namespace_of
 from portnn.autodiff.passes import forward
-from portnn.autodiff.trace import AutodiffArray, has_traced, is_array, lift, strip
-from portnn.autodiff.tracing import TracedFunction, at_others, check_like, checked, context_of, places_of, results_of
-from portnn.errors import ShapeError
+from portnn.autodiff.trace import AutodiffArray, has_traced, lift, strip
+from portnn.autodiff.tracing import (
+    TracedFunction,
+    at_others,
+    check_like,
+    check_one_number,
+    checked,
+    context_of,
+    places_of,
+    results_of,
+)
 
 __all__ = ["grad", "jvp", "linearize", "stop_gradient", "value_and_grad", "vjp"]
 
@@ -196,9 +203,7 @@ def value_and_grad(
         places = places_of(which, len(args))
         traced = TracedFunction(at_others(function, places, args, kwargs), tuple([args[i] for i in places]), has_aux)
         y = traced.y
-        if not is_array(y) or math.prod(y.shape) != 1:
-            has = f"shape {tuple(y.shape)}" if is_array(y) else f"the type {type(y).__name__}"
-            raise ShapeError(f"the gradient is that of one number; the value has {has}: see jacobian and vjp")
+        check_one_number(y, "the gradient", "see jacobian and vjp")
         found = traced.pull(namespace_of(y).inner.ones_like(y))
         return (y, traced.aux) if has_aux else y, found[0] if isinstance(argnums, int) else found
 
