@@ -141,6 +141,13 @@ class Backend(Registered, ABC):
     def copy(self, array: Array) -> Array:
         """The same values in memory of their own."""
 
+    def overwritten(self, array: Array, values: Array) -> Array:
+        """An array with these values, both of which are given up: where it gains to stay in its memory, the first one.
+
+        Recorded steps of a backend may read and write at fixed places. Here, the second one.
+        """
+        return values
+
     def dtype(self, name: str) -> DType:
         """The library's dtype of a standard name. Raises BackendError if this device does not have it."""
         if not self.supports(name):

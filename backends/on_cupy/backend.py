@@ -93,6 +93,11 @@ class CupyBackend(Backend):
         with self._device:
             return array.copy()
 
+    def overwritten(self, array: Any, values: Any) -> Any:
+        with self._device:
+            self._cupy.copyto(array, values)
+        return array
+
     def uniform(self, stream: RandomStream, shape: Shape, dtype: str) -> Any:
         with self._device:
             return philox_uniform(stream, shape, dtype)

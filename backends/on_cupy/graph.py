@@ -1,7 +1,7 @@
 """A pure function that is called again and again, recorded as one CUDA graph: the host launches it whole.
 
-So the sums of a full-batch method are computed; the steps of a training go by `portnn_backends.on_cupy.loop`, which
-passes nothing to them.
+This is `Backend.compile`, for any function; the steps of a training, and the sums of a full-batch method, go by
+`portnn_backends.on_cupy.loop`, which passes nothing to them.
 
 What a graph does is fixed when it is recorded, down to the addresses that its kernels read and write, and to every
 number that the host gave them. So

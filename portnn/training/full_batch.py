@@ -72,6 +72,8 @@ class _Objective:
         self._batches = list(batches(data.x.shape[0], size))
         # The same draws at every evaluation: the line search needs a function.
         noise = recipe.rng.child("noise", "full batch", stepper.run.step + 1)
+        #: Of the latest evaluation.
+        self._carry: tuple[Tree, Tree, tuple[Tree, Any, Any]] | None = None
         self._loop = net.backend.loop(adding_step(net, recipe.loss, noise))
         self.state = net.state
         params = net.params
@@ -99,6 +101,8 @@ class _Objective:
         backend, net = self._backend, self._recipe.network
         zero = backend.asarray(0.0, net.dtype)
         carry = params, tree.map(backend.copy, net.state), (zeros_like(params), backend.copy(zero), backend.copy(zero))
+        if self._carry is not None:
+            carry = tree.map(backend.overwritten, self._carry, carry)
         number = 0
         while number < len(self._batches):
             size = len(self._batches[number])
@@ -106,6 +110,7 @@ class _Objective:
             steps = [{"step": number + i, "optimizer": {}} for i in range(len(some))]
             carry, _ = self._loop.run(carry, self._data, some, [0] * len(some), steps)
             number += len(some)
+        self._carry = carry
         return carry
 
     def __call__(self, vector: Vector) -> tuple[float, Vector]:
@@ -116,7 +121,7 @@ class _Objective:
             sums[0] = sums[0] + penalty
         loss_sum, weight = backend.to_floats(sums)
         self._between()
-        self.state, self.loss = state, loss_sum / weight
+        self.state, self.loss = tree.map(backend.copy, state), loss_sum / weight
         self.evaluations += 1
         value, gradient = self.loss, self.vector(total) / weight
         if self._method.penalty is not None:
