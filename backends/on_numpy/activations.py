@@ -17,16 +17,19 @@ __all__ = ["KERNELS"]
 
 def _relu(x: Any) -> Any:
     values, y = flat(x), empty(x.shape, x.dtype)
-    result = y.reshape(-1)
+    result, compiled = y.reshape(-1), loops("activations")
 
     def forward(part: slice) -> None:
-        np.maximum(values[part], 0.0, out=result[part])
+        if compiled is not None:
+            compiled.relu_values(values[part], result[part])
+        else:
+            np.maximum(values[part], 0.0, out=result[part])
 
     share(forward, x.size, cost=x.size / 2)
 
     def backward(dy: Any) -> Any:
         slopes, dx = flat(dy), empty(x.shape, x.dtype)
-        given, compiled = dx.reshape(-1), loops("activations")
+        given = dx.reshape(-1)
 
         def part(some: slice) -> None:
             if compiled is not None:

@@ -39,17 +39,18 @@ def _affine(x: Any, w: Any, b: Any) -> Any:
         share(by_columns, m, cost=cost)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
-        dx, dw = empty(x.shape, x.dtype) if input_grad else None, empty(w.shape, x.dtype)
+        dx, dw, db = empty(x.shape, x.dtype) if input_grad else None, empty(w.shape, x.dtype), empty((m,), x.dtype)
 
-        def part(rows: slice, inputs: slice) -> None:
+        def part(rows: slice, inputs: slice, outputs: slice) -> None:
+            column_sums(dy[:, outputs], db[outputs])
             np.matmul(x[:, inputs].T, dy, out=dw[inputs])
             if dx is not None and n > k:
                 np.matmul(dy[rows], w.T, out=dx[rows])
             elif dx is not None:
                 np.matmul(dy, w[inputs].T, out=dx[:, inputs])
 
-        share(part, n, k, cost=2 * cost)  # with and without dx in the same parts: the same bits
-        return dx, dw, column_sums(dy)
+        share(part, n, k, m, cost=2 * cost)  # with and without dx in the same parts: the same bits
+        return dx, dw, db
 
     return y, backward
 
