@@ -15,7 +15,7 @@ from portnn.kernels import Kernel
 
 from .arrays import FLOATS
 from .compile import loops
-from .linear import product_cost
+from .products import product, product_cost
 from .sums import column_sums
 from .windows import numbers
 from .workspace import contiguous, empty, share, zeros
@@ -81,7 +81,7 @@ def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, m
     def forward(images: slice) -> None:
         for slab, windows, _ in slabs(images):
             out = y[slab].reshape(-1, f)
-            np.matmul(windows, kernel, out=out)
+            product(windows, kernel, out)
             out += b
 
     share(forward, n, cost=cost)
@@ -98,11 +98,11 @@ def _conv2d(x: Any, w: Any, b: Any, *, rows: Axis, columns: Axis, groups: int, m
                 dx[images] = 0.0
             for slab, windows, buffer in slabs(images):
                 slope = slopes[slab].reshape(-1, f)
-                dw += windows.T @ slope
+                dw += product(windows.T, slope, empty(kernel.shape, x.dtype))
                 db += column_sums(slope)
                 if dx is not None:
                     reuse = buffer[: windows.size].reshape(len(slope), -1)
-                    _fold(np.matmul(slope, kernel.T, out=reuse), dx[slab], rows, columns)
+                    _fold(product(slope, kernel.T, reuse), dx[slab], rows, columns)
             sums[images.start] = dw, db
 
         share(part, n, cost=2 * cost)  # with and without dx in the same parts: the same bits

@@ -31,7 +31,7 @@ from .compile import loops
 from .recording import recorder
 from .subnormal import flush, is_flushing
 
-__all__ = ["SPLIT", "Workspace", "contiguous", "empty", "give_back", "share", "take", "workspace", "zeros"]
+__all__ = ["SPLIT", "Workspace", "contiguous", "empty", "give_back", "share", "take", "taken", "workspace", "zeros"]
 
 #: Beyond so many cores, BLAS keeps them all: its own threads scale further than parts handed out from Python.
 _MOST_CORES = 8
@@ -303,6 +303,11 @@ def take() -> int:
         _owners += 1
         most = max(_threads) if _threads else 1
         return most if most <= _MOST_CORES else 1
+
+
+def taken() -> bool:
+    """Whether BLAS is held at one thread now; not where there are so many cores that it keeps its own."""
+    return _owners > 0 and max(_threads, default=1) <= _MOST_CORES
 
 
 def give_back() -> None:

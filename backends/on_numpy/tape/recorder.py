@@ -244,6 +244,14 @@ class Recorder(Words):
             tuple(counts[counts[0] == 1 :]),
         )
 
+    def foreign_product(self, function: int, kinds: str, values: Sequence[Any], a: Any, b: Any, output: Any) -> None:
+        """A product of two matrices by a function of C, which is called with these values."""
+        self.reads(a)
+        self.reads(b)
+        self.writes(output)
+        sizes = (a.shape[0], a.shape[1], b.shape[1])
+        self.instruct("matmul", kinds, function, values, a.nbytes + b.nbytes + output.nbytes, sizes)
+
     def vecdot(self, a: Any, b: Any, output: Any) -> None:
         """The inner product of two vectors, or of each pair along the last axis."""
         types = self._loop_types(np.vecdot, [a, b], output)
