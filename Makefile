@@ -3,6 +3,8 @@
 # make test-lowest : the same with the lowest versions that pyproject.toml allows, on Python 3.11 or 3.12
 # make lint  : style, types, and who imports whom
 # make docs  : the pages and the reference as a site, in build/docs; without network, but to install
+# make package : the wheel and the source archive, in dist, checked, and tried in an empty environment
+# make setup : all of it for people who work on portnn, and the hooks of pre-commit
 # make clean : remove what the others have made
 #
 # Everything is installed into VENV. WITH adds packages to the tests, for example
@@ -15,7 +17,7 @@ PINS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test test-lowest lint docs clean
+.PHONY: train test test-lowest lint docs package setup clean
 
 train: $(VENV)/.train
 	$(BIN)/python scripts/train_mnist.py --device cpu --epochs 5
@@ -45,8 +47,22 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --doctree-dir build/doctrees docs build/docs
 
+# The wheel alone, in an environment and a folder of its own: what it lacks is not found beside it.
+package: $(VENV)/.package
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	set -e; place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; \
+	$(PYTHON) -m venv "$$place/venv"; wheel=$$(echo "$$PWD"/dist/*.whl); cp .ci/trained_digits.py "$$place"; cd "$$place"; \
+	venv/bin/python -m pip install --quiet --disable-pip-version-check "$$wheel[sklearn]"; venv/bin/python trained_digits.py
+
+setup: $(VENV)/.dev $(VENV)/.docs
+	$(BIN)/pre-commit install
+
 clean:
-	rm -rf $(VENV) build docs/reference *.egg-info
+	rm -rf $(VENV) build dist docs/reference *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portnn needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2])'
@@ -67,4 +83,8 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) --editable ".[dev]"
+	touch $@
+
+$(VENV)/.package: pyproject.toml | $(BIN)/python
+	$(PIP) --editable ".[package]"
 	touch $@
