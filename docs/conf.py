@@ -6,6 +6,7 @@ each name, from its docstring. They must exist before Sphinx looks for its docum
 
 import importlib
 import inspect
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,9 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import portnn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from house_drawing import drawing
 
 project = "portnn"
 author = "The portnn developers"
@@ -228,3 +232,4 @@ def setup(app: Sphinx) -> None:
 
 
 make_reference()
+write(HERE / "_static" / "house.svg", drawing(HERE.parent / "portnn").removesuffix("\n"))
