@@ -36,7 +36,8 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_templates"]
 default_role = "py:obj"
-nitpicky = False  # docstrings name also what is private, or of another library; pages and labels are checked anyway
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(collections|numpy|scipy|sklearn)\..*")]  # of other libraries: without network
 
 # Pages in Markdown. Headings can be linked to, as on GitHub: page.md#some-heading.
 myst_heading_anchors = 3

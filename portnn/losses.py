@@ -56,7 +56,7 @@ class Loss(ABC):
         ``function(prediction, target, **fields) -> (values of shape (n,), backward)``: the loss of each example. Fields
         are those of the dataclass but ``class_weight``.
     targets : {"classes", "probabilities", "numbers", "counts"}
-        What `portnn.door.check_target` lets through.
+        What ``portnn.door.check_target`` lets through.
     """
 
     class_weight: tuple[float, ...] | None = field(default=None, kw_only=True)

@@ -34,7 +34,7 @@ def check_layer(
     - The gradients, in training mode, are the derivatives, where the device has float64.
     - Backward gives the same twice, leaves what it was given alone, and gives the same gradients of the parameters
       where that of the input is not wanted.
-    - `apply` is forward at inference, and gives the examples of a batch what it gives each of them alone.
+    - ``apply`` is forward at inference, and gives the examples of a batch what it gives each of them alone.
     - The results are those on NumPy, to rounding.
 
     Parameters

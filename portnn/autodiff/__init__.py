@@ -1,7 +1,7 @@
 """Automatic differentiation of functions that are written against the array API standard, on any backend.
 
 ``grad(f)(x)``, and what is like it, of plain functions of NumPy, CuPy, torch or JAX arrays; no library has to bring a
-derivative of its own. The rules stand in `portnn.autodiff.rules`, what is recorded in `portnn.autodiff.trace`.
+derivative of its own. The rules stand in ``portnn.autodiff.rules``, what is recorded in ``portnn.autodiff.trace``.
 """
 
 from portnn.autodiff.graph import Graph, GraphEdge, GraphNode, graph

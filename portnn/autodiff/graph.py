@@ -124,7 +124,7 @@ class Graph:
         return "\n".join(lines)
 
     def dot(self) -> str:
-        """The graph in the language of Graphviz (`dot -Tsvg`), which is not needed for anything else here."""
+        """The graph in the language of Graphviz (``dot -Tsvg``), which is not needed for anything else here."""
         nodes = [f"  {i} [label={_quoted(*_lines(node))}];" for i, node in enumerate(self.nodes)]
         edges = [f"  {edge.start} -> {edge.end} [label={_quoted(_text(edge.gradient))}];" for edge in self.edges]
         return "\n".join(["digraph {", "  node [shape=box, style=rounded];", *nodes, *edges, "}"])

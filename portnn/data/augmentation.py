@@ -49,7 +49,7 @@ Augment: TypeAlias = Callable[[Array, Stream], Array]
 
 
 class Augmentation(ABC):
-    """What the augmentations of images have in common; a subclass writes `change`."""
+    """What the augmentations of images have in common; a subclass writes ``change``."""
 
     def __call__(self, x: Array, rng: Stream) -> Array:
         """Change each image of a batch at random.

@@ -21,7 +21,7 @@ __all__ = ["Scaling"]
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """``(x - offset) / width + low``, feature by feature; made by `standard` or `min_max`.
+    """``(x - offset) / width + low``, feature by feature; made by ``standard`` or ``min_max``.
 
     Arrays may be of any library and are answered in the same one. float32 and float64 stay what they are, and other
     numbers become float64 (float32, where the device has no other, and for shorter floats).

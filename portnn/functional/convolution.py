@@ -61,7 +61,7 @@ def conv2d(
     stride, dilation : int or two ints, default 1
         Steps between the windows, and within them.
     padding : default 0
-        Zeros around the image: see `portnn.functional.windows.Padding`.
+        Zeros around the image: see ``portnn.functional.windows.Padding``.
     groups : int, default 1
         Channels and outputs are parted into so many groups, each output seeing the channels of its own alone;
         ``groups = c`` is the depthwise convolution.

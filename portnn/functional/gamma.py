@@ -82,7 +82,7 @@ def _gammaln_above_zero(x: Array) -> Array:
 
 @differentiable(shapes="... -> ...")
 def digamma(x: Array) -> tuple[Array, Backward]:
-    """The derivative of `gammaln`, for x of any shape; its own derivative is `trigamma`.
+    """The derivative of `gammaln`, for x of any shape; its own derivative is trigamma.
 
     NaN at 0 and at negative whole numbers, where it goes from minus to plus infinity.
 

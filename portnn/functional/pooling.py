@@ -37,7 +37,7 @@ def max_pool2d(x: Array, *, rows: Axis, columns: Axis) -> tuple[Array, Backward]
     stride : int or two ints, optional
         Steps between the windows; by default their size, so that they do not overlap.
     padding : default 0
-        See `portnn.functional.windows.Padding`; what is added counts as minus infinity.
+        See ``portnn.functional.windows.Padding``; what is added counts as minus infinity.
 
     Returns
     -------

@@ -43,7 +43,7 @@ def channels_last(x: Array) -> tuple[Array, Backward]:
 
 @differentiable(shapes="n h w c -> n rows columns c")
 def pad(x: Array, *, padding: Padding = 1) -> tuple[Array, Backward]:
-    """Zeros around images (n, h, w, c): see `portnn.functional.windows.Padding`; "same" and "valid" add none."""
+    """Zeros around images (n, h, w, c): see ``portnn.functional.windows.Padding``; "same" and "valid" add none."""
     rows, columns = axes(x.shape[1:3], 1, 1, padding, 1)
     ends = (rows.ends, columns.ends)
 

@@ -39,7 +39,7 @@ class Conv2D(Layer):
     stride, dilation : int or two ints, default 1
         Steps between windows, and within them.
     padding : default "same"
-        "same", "valid", or numbers of zeros: see `portnn.functional.windows.Padding`.
+        "same", "valid", or numbers of zeros: see ``portnn.functional.windows.Padding``.
     groups : int, default 1
         Groups that channels and outputs are parted into; as many as input channels for a depthwise convolution.
     weight_init : Initializer, default HeNormal()

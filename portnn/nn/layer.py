@@ -64,7 +64,7 @@ class Parameterless(Layer):
     function: ClassVar[Any]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of one output; that of the input, unless a layer says otherwise. Raises as `init`."""
+        """The shape of one output; that of the input, unless a layer says otherwise. Raises as ``init``."""
         return input_shape
 
     def init(self, rng: Stream, input_shape: Shape) -> tuple[Tree, Tree, Shape]:

@@ -287,7 +287,7 @@ class Network(Predicting):
 
     @staticmethod
     def trained_on_in(metadata: dict[str, str]) -> TrainedOn | None:
-        """What a file says of `trained_on`; None where it says nothing. Raises ConfigError if it says something odd."""
+        """What a file says of ``trained_on``; None where it says nothing. Raises ConfigError if it is something odd."""
         said = metadata.get("trained_on")
         if said is None:
             return None

@@ -25,7 +25,7 @@ class MaxPool2D(Parameterless):
     stride : int or two ints, optional
         Steps between the windows; by default their size.
     padding : default "valid"
-        "same", "valid", or numbers: see `portnn.functional.windows.Padding`. Rows and columns that fill no window are
+        "same", "valid", or numbers: see ``portnn.functional.windows.Padding``. Rows and columns that fill no window are
         left out.
     """
 

@@ -106,8 +106,8 @@ class UpdateRule(Optimizer):
     ----------
     rule : callable
         ``rule(p, g, *slots, **hyper) -> (p, *slots)`` for one array, as a static method; see
-        `portnn.kernels.update_rule`. Its keywords are the fields of the dataclass and what `hyper` gives; where
-        a name is in both, `hyper` wins.
+        `portnn.kernels.update_rule`. Its keywords are the fields of the dataclass and what ``hyper`` gives; where
+        a name is in both, ``hyper`` wins.
     slot_count : int
         How many arrays of the shape of ``p`` the rule remembers; they start at 0.
     """

@@ -137,7 +137,7 @@ def stop_on_signals(trainer: Stoppable) -> Iterator[StoppedBy]:
     """Within the block, SIGINT (Ctrl-C) or SIGTERM lets `Trainer.fit` finish its step, and then end.
 
     A `Checkpoint` among the callbacks saves at that end. A second signal ends the process at once. For the main
-    thread of a program; the block gives a `StoppedBy`.
+    thread of a program; the block gives a ``StoppedBy``.
     """
     stopped, numbers = StoppedBy(), (signal.SIGINT, signal.SIGTERM)
 
