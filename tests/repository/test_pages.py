@@ -20,6 +20,8 @@ TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 EVERYTHING = "\n".join(TEXTS.values())
 DOCS = ROOT / "docs"
+#: Authors of papers that have one.
+ALONE = {"Dozat", "Giles", "Graves", "Huber", "Lee", "Mezzadri", "Murray", "Nesterov", "Polyak", "Townsend", "Zeiler"}
 #: What is fenced, with the word behind the fence.
 BLOCKS = re.findall(r"^```(\S*).*\n((?s:.*?))^```$", EVERYTHING, re.MULTILINE)
 COMMANDS = "\n".join(block for language, block in BLOCKS if language == "sh")
@@ -170,6 +172,17 @@ def test_the_tests_that_hold_promises_are_there():
     assert all((ROOT / name).is_file() for name in files)
     sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/*/test_*.py"))
     assert all(f"def {name}(" in sources for name in names)
+
+
+def test_every_paper_that_a_docstring_names_is_in_the_bibliography():
+    entries = re.findall(r"^- (\S+?)[, ].*?(\d{4})\.", TEXTS[DOCS / "bibliography.md"], re.MULTILINE)
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("portnn/**/*.py")]
+    named = r"\b([A-Z][\w-]+)((?:, [A-Z]\w+)*,? and [A-Z]\w+| et al\.)? \(?((?:19|20)\d\d)\b"
+    cited = {
+        (name, year) for text in sources for name, others, year in re.findall(named, text) if others or name in ALONE
+    }
+    assert len(cited) > 40
+    assert {paper for paper in cited if paper not in entries} == set()
 
 
 def test_every_page_can_be_found():
