@@ -52,6 +52,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"portnn {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_js_files = ["pages.js"]
 html_show_sourcelink = False
 toc_object_entries_show_parents = "hide"
 html_copy_source = False

@@ -185,6 +185,13 @@ def test_every_paper_that_a_docstring_names_is_in_the_bibliography():
     assert {paper for paper in cited if paper not in entries} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_columns_of_tables_have_names(page):
+    """Who has a page read aloud hears them before each cell; a gallery of pictures has none."""
+    heads = re.findall(r"^(\|.*\|) *\n\|[ :|-]+\| *$", TEXTS[page], re.MULTILINE)
+    assert [head for head in heads if page.stem != "lectures" and "" in map(str.strip, head[1:-1].split("|"))] == []
+
+
 def test_every_page_can_be_found():
     """Each is in the list of contents of one other page."""
     listed = [Path(name).stem for language, block in BLOCKS if language == "{toctree}" for name in block.split()]

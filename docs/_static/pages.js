@@ -1,0 +1,10 @@
+// What the theme leaves unsaid to screen readers: https://github.com/pydata/pydata-sphinx-theme/issues/1919
+document.addEventListener("DOMContentLoaded", () => {
+  // Its label says less than the button shows, which has the keys, too.
+  document.querySelectorAll(".search-button-field").forEach((button) => {
+    button.setAttribute("aria-label", button.textContent.replace(/\s+/g, " ").trim());
+  });
+  document.querySelectorAll("summary:has(.toctree-toggle)").forEach((toggle) => {
+    toggle.setAttribute("aria-label", "Pages below");
+  });
+});
