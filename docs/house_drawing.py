@@ -94,7 +94,7 @@ def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def drawing(package: Path) -> str:
-    """The picture, as SVG: black on white, or white on black where the reader's page is dark."""
+    """The picture, as SVG, for a light ground, which the theme gives to pictures on dark pages, too."""
     graph = imports(package)
     rows = levels(graph)
     arrows = reduced(graph)
@@ -116,8 +116,8 @@ def drawing(package: Path) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total:g} {tall:g}" role="img" '
             'font-family="sans-serif" text-anchor="middle">',
             "<title>The rooms of portnn, and which of them import which</title>",
-            "<style>text{fill:#222}rect{fill:#eef3f8;stroke:#456}path{fill:none;stroke:#789}marker path{fill:#789}"
-            "@media(prefers-color-scheme:dark){text{fill:#eee}rect{fill:#233;stroke:#9bc}}</style>",
+            "<style>text{fill:#222}rect{fill:#eef3f8;stroke:#456}"
+            "path{fill:none;stroke:#789}marker path{fill:#789}</style>",
             '<defs><marker id="to" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             '<path d="M0 0 8 4 0 8z"/></marker></defs>',
             *lines,
