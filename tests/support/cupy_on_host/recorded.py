@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from portnn_backends.on_cupy import recording as cupy_recording
 from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn.backend import Backend
+from portnn.groups import Group
 from portnn.kernels import Kernel
 
 from . import fake_cupy
@@ -43,6 +44,10 @@ class Portable(Recorded):
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
         return cupy_blas.KERNELS
+
+    @classmethod
+    def groups(cls) -> Sequence[Group]:
+        return ()
 
     def uniform(self, stream: Any, shape: Any, dtype: str) -> Any:
         """Reads the step in device memory, as a kernel does."""
