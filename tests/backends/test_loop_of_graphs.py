@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("cupy")
 
-from cupy_on_host import COMPILER, launches
+from cupy_on_host import COMPILER, CupyOnHost, launches
 from cupy_on_host.arrays import reductions_recorded
 from cupy_on_host.recorded import Plain, Portable, Recorded, nodes, open_recorded
 from cupy_on_host.streams import Graph
@@ -98,6 +98,31 @@ def test_the_bits_of_the_plain_step(name):
     with open_recorded(Recorded) as backend, reductions_recorded() as reduced:
         assert trained(backend, *CASES[name]).stepper.loop.reason is None
         assert reduced == []
+
+
+HIDDEN = nn.Sequential([nn.Affine(9), nn.Tanh(), nn.Sequential([nn.Affine(8), nn.ReLU()]), nn.Affine(3)])
+
+#: Trainings whose steps are made of groups.
+GROUPED = {
+    "one after the other": (case(HIDDEN, (4,)), {"activated", "activated_slopes", "head_rows", "head_columns"}),
+    "weights": (case(HIDDEN, (4,), optimizer=optim.Accumulate(3, optim.Adam()), weighted=True), {"head_rows"}),
+    "penalties": (case(HIDDEN, (4,), regularizer=regularizers.ElasticNet(0.1), on_nonfinite="skip"), {"head_rows"}),
+    "noise between": (
+        case(nn.Sequential([nn.Affine(5), nn.GELU(), nn.Dropout(0.5), nn.Affine(2)]), (4,), losses.HalfSquaredError()),
+        {"activated", "activated_slopes", "head_rows", "head_columns"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_have_the_bits_of_the_plain_step(name):
+    arguments, kernels = GROUPED[name]
+    with open_recorded(Recorded) as backend:
+        with launches() as launched:
+            captured = trained(backend, *arguments)
+        assert captured.stepper.loop.reason is None
+        assert kernels <= {*launched}
+        assert_same_run(captured, trained(CupyOnHost(), *arguments))
 
 
 @pytest.mark.parametrize("optimizer", [None, optim.Accumulate(3, optim.Adam())], ids=["one step", "steps in turn"])
