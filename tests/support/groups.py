@@ -123,11 +123,21 @@ class Comparison:
             if odd is not None:
                 dy.reshape(-1)[::5] = odd
                 self.layers(layers, params, states, x, put(self.backend, dy, self.dtype))
+            elif n:
+                self.layers(
+                    layers, params, states, *(self.with_gaps(a) for a in (x, put(self.backend, dy, self.dtype)))
+                )
             return
         for target, weight in itertools.product(targets_of(members[-1], n, shape), weights_of(n)):
             given = put(self.backend, (target, weight) if weight is not None else (target,), self.dtype)
             target, weight = (*given, None)[:2]
             self.loss(layers, members[-1], params, states, x, target, weight)
+        if n and odd is None:
+            self.loss(layers, members[-1], params, states, self.with_gaps(x), target, None)
+
+    def with_gaps(self, a: Any) -> Any:
+        """The same numbers, not one after the other."""
+        return self.backend.xp.concat([a, a], axis=a.ndim - 1)[..., : a.shape[-1]]
 
     def layers(self, layers: Any, params: Any, states: Any, x: Any, dy: Any) -> None:
         rngs = [Stream(1).child(i) for i in range(len(layers))]
