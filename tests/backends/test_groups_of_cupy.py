@@ -188,7 +188,7 @@ FAULTS = [
     ("head", "slopes[j] * share", "slopes[j]"),
     ("head", "value = share * (mine == 0 ? (REAL)0 : value)", "value = share * value"),
     ("head", "else if (wanted)\n      dh_sums", "else if (column < 2)\n      dh_sums"),
-    ("layer and head", "ACTIVATION::gradient(dy, ACT", "dy + 0 * (true, ACT"),
+    ("layer and head", "ACTIVATION::gradient(dy, before,", "(before,"),
     ("layer and head", "for (int i = 0; i < warps; i++) z", "for (int i = 0; i < 1; i++) z"),
 ]
 

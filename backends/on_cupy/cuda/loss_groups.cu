@@ -22,7 +22,8 @@ __device__ REAL sum_of_warp(REAL value) {
 }
 
 // What each row costs, times its share of the mean if there are weights; the gradients dz of its scores, (n, SCORES);
-// and, where they are wanted, those of what the activation made h of. That is h itself, or kept + kept_bias.
+// and, where they are wanted, those of what the activation made h of. Where its gradient is not of its output h, that is
+// kept + kept_bias.
 KERNEL head_rows(
     const REAL* h, const REAL* w, const REAL* b, const TARGET* target, double smoothing, Size weighted,
     Size may_leave_out, const REAL* weight, const REAL* total, Size wanted, const REAL* kept, const REAL* kept_bias,
@@ -36,16 +37,25 @@ KERNEL head_rows(
 #pragma unroll
     for (int j = 0; j < SCORES; j++) own[i][j] = column < k ? w[column * SCORES + j] : (REAL)0;
   }
-  int turn = 0;
-  for (Size row = blockIdx.x; row < n; row += gridDim.x, turn = 1 - turn) {
-    REAL z[SCORES] = {}, slopes[SCORES];
+  REAL next[PER];
+  const auto ask_for = [&](Size row) {
 #pragma unroll
     for (int i = 0; i < PER; i++) {
       const Size column = threadIdx.x + i * blockDim.x;
-      const REAL x = column < k ? h[row * k + column] : (REAL)0;
-#pragma unroll
-      for (int j = 0; j < SCORES; j++) z[j] += x * own[i][j];
+      next[i] = row < n && column < k ? h[row * k + column] : (REAL)0;
     }
+  };
+  ask_for(blockIdx.x);
+  int turn = 0;
+  for (Size row = blockIdx.x; row < n; row += gridDim.x, turn = 1 - turn) {
+    REAL x[PER], z[SCORES] = {}, slopes[SCORES];
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+      x[i] = next[i];
+#pragma unroll
+      for (int j = 0; j < SCORES; j++) z[j] += x[i] * own[i][j];
+    }
+    ask_for(row + gridDim.x);  // which comes while this row is computed
 #pragma unroll
     for (int j = 0; j < SCORES; j++) {
       z[j] = sum_of_warp(z[j]);
@@ -79,9 +89,8 @@ KERNEL head_rows(
       REAL dy = 0;
 #pragma unroll
       for (int j = 0; j < SCORES; j++) dy += slopes[j] * own[i][j];
-      const REAL before = kept[row * k + column];
-      dh[row * k + column] =
-          ACTIVATION::gradient(dy, ACTIVATION::of_output ? before : before + kept_bias[column], (REAL)parameter);
+      const REAL before = ACTIVATION::of_output ? x[i] : kept[row * k + column] + kept_bias[column];
+      dh[row * k + column] = ACTIVATION::gradient(dy, before, (REAL)parameter);
     }
   }
 }
