@@ -132,6 +132,9 @@ class CupyBackend(Backend):
     def without_tf32(self) -> str | None:
         return lack_of_tf32(int(self._device.compute_capability) / 10)
 
+    def without_bf16(self) -> str | None:
+        return "such products need cublasLt, which it does not call; torch and JAX have them"
+
     def context(self) -> AbstractContextManager[Any]:
         refuse_in_fork("CuPy")
         # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.

@@ -83,7 +83,7 @@ def test_devices_without_tf32(device):
         BackendError, match=r"backend \S+ cannot multiply in TF32: only NVIDIA GPUs .* use precision flo"
     ):
         get_backend(device, precision="tf32")
-    with pytest.raises(BackendError, match='precision must be "float32" or "tf32", not \'half\''):
+    with pytest.raises(BackendError, match='precision must be "float32", "tf32" or "bf16", not \'half\''):
         get_backend(get_backend(device), precision="half")
 
 
@@ -102,6 +102,13 @@ def test_tf32_is_a_property_of_a_backend(imitation):
     imitation._device.compute_capability = "75"
     with pytest.raises(BackendError, match=r"its compute capability is 7\.5, and TF32 came with 8\.0"):
         imitation.with_precision("tf32")
+
+
+def test_cupy_has_no_bf16(imitation):
+    with pytest.raises(
+        BackendError, match=r"backend cupy:0 cannot multiply in bfloat16: .* need cublasLt, .* use precision float32"
+    ):
+        imitation.with_precision("bf16")
 
 
 def test_tf32_holds_inside_the_context(imitation, monkeypatch):
