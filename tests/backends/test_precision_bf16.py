@@ -9,6 +9,7 @@ import pytest
 from lanes import NAMES, STATUS
 
 from portnn import Network, Trainer, functional, get_backend, losses, nn, optim, tree
+from portnn.autodiff import vjp
 from portnn.backend import backend_of
 from portnn.errors import BackendError
 from portnn.kernels import portable
@@ -190,6 +191,17 @@ def test_a_function_compiled_by_jax_is_compiled_for_each_precision():
         with backend.with_precision("float32").context():
             np.testing.assert_allclose(product(a, b), a @ b, atol=1e-4)
     np.testing.assert_allclose(product(a, b), a @ b, atol=1e-4)
+
+
+def test_derivatives_that_autodiff_finds(bf16):
+    a, b, dy = normal(20, 300), normal(300, 10), normal(20, 10)
+    nothing = bf16.asarray(np.zeros(10, np.float32))
+    expected = rounded(a) @ rounded(b), rounded(dy) @ rounded(b).T, rounded(a).T @ rounded(dy)
+    for function in (functional.matmul, lambda a, b: functional.affine(a, b, nothing)[0]):
+        with bf16.context():
+            y, pullback = vjp(function, bf16.asarray(a), bf16.asarray(b))
+            da, db = pullback(bf16.asarray(dy))
+        assert_of_rounded_factors([bf16.to_numpy(v) for v in (y, da, db)], expected, [a @ b, dy @ b.T, a.T @ dy])
 
 
 # ---- networks
