@@ -125,7 +125,7 @@ def test_tf32_holds_inside_the_context(imitation, monkeypatch):
     trainer.fit(X, Y, epochs=2, batch_size=10)
     step = trainer.stepper.loop
     assert step.graphs == 1
-    assert step._recorder._cublas._library.modes == [3]
+    assert step._recorder._products.cublas._library.modes == [3]
 
 
 @pytest.mark.parametrize(("precision", "set_to"), [("float32", ("highest", False)), ("tf32", ("high", True))])
