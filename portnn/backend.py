@@ -183,7 +183,8 @@ class Backend(Registered, ABC):
 
     def without_bf16(self) -> str | None:
         """Why this device cannot multiply in bfloat16: the end of a sentence; None if it can."""
-        return "torch and JAX can, on the CPU and on NVIDIA GPUs from compute capability 8.0 (Ampere) on"
+        on_gpus = "on NVIDIA GPUs from compute capability 8.0 (Ampere) on"
+        return f"torch and JAX can, on the CPU, and they and CuPy {on_gpus}"
 
     def with_precision(self, precision: str) -> Backend:
         """The same device, with another precision of its matrix products.

@@ -26,15 +26,16 @@ import numpy as np
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
+from .bf16 import bits, in_bf16, rounded
 from .choices import Choices
 from .plans import TOO_LONG, Lt, readable, tell
 
-__all__ = ["KERNELS", "Cublas", "Products", "bfloat16_product", "biased_product", "directly", "matmul"]
+__all__ = ["KERNELS", "Cublas", "Products", "bfloat16_product", "biased_product", "directly", "in_tf32", "matmul"]
 
 #: By dtype: cudaDataType, cublasComputeType_t (library_types.h, cublas_api.h), and the type of scalars.
 _TYPES = {"float32": (0, 68, ctypes.c_float), "float64": (1, 70, ctypes.c_double)}
 _DEFAULT_ALGORITHM = -1
-_DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t, in cublas_api.h
+_DEFAULT_MATH, _TF32_MATH = 0, 3  # cublasMath_t, in cublas_api.h
 
 #: What NVIDIA advises for its largest devices, in bytes.
 _WORKSPACE = 32 * 2**20
@@ -67,7 +68,7 @@ class Cublas:
         self._call("cublasSetStream_v2", handle, ctypes.c_void_p(stream.ptr))
         # After the stream, which would take the workspace away again.
         self._call("cublasSetWorkspace_v2", handle, _pointer(self.workspace), ctypes.c_size_t(_WORKSPACE))
-        self._call("cublasSetMathMode", handle, ctypes.c_int(TF32_MATH if tf32 else _DEFAULT_MATH))
+        self._call("cublasSetMathMode", handle, ctypes.c_int(_TF32_MATH if tf32 else _DEFAULT_MATH))
         self._compare(0.01 if tf32 else 1e-5)
 
     def _call(self, name: str, *args: Any) -> None:
@@ -191,12 +192,44 @@ def directly(products: Cublas | Products) -> Iterator[None]:
         _direct.reset(token)
 
 
+@contextmanager
+def in_tf32(wanted: bool = True) -> Iterator[None]:
+    """Whether CuPy's products of float32, on the current device, are computed in TF32."""
+    from cupy_backends.cuda.libs import cublas
+
+    handle = cupy.cuda.get_cublas_handle()
+    before = cublas.getMathMode(handle)
+    cublas.setMathMode(handle, _TF32_MATH if wanted else _DEFAULT_MATH)
+    try:
+        yield
+    finally:
+        cublas.setMathMode(handle, before)
+
+
 def matmul(a: Any, b: Any) -> Any:
-    """``a @ b``, also while a graph is being captured; for twins that multiply matrices."""
+    """``a @ b``, also while a graph is being captured; for twins that multiply matrices.
+
+    In precision bf16 of rounded factors.
+    """
     products = _direct.get()
+    if in_bf16(a, b) and a.size * b.size:
+        return _product_in_bf16(products, a, b)
     if products is None or a.dtype != b.dtype or a.dtype.name not in _TYPES or a.ndim != b.ndim or not a.size * b.size:
         return cupy.matmul(a, b)
     return products.matmul(a, b)
+
+
+def _product_in_bf16(products: Cublas | Products | None, a: Any, b: Any) -> Any:
+    """By cuBLASLt in a step that is recorded; else in TF32, which has 3 bits more, and changes no rounded number."""
+    if products is None:
+        with in_tf32():
+            return cupy.matmul(rounded(a), rounded(b))
+    if a.ndim > 3:
+        left, right = (cupy.reshape(stack, (-1, *stack.shape[-2:])) for stack in (a, b))
+        return cupy.reshape(_product_in_bf16(products, left, right), (*a.shape[:-1], b.shape[-1]))
+    lt = _lt()
+    made = None if lt is None else lt.multiplied(bits(a), bits(b))
+    return products.matmul(rounded(a), rounded(b)) if made is None else made
 
 
 def biased_product(a: Any, b: Any, bias: Any, *, relu: bool = False) -> Any:

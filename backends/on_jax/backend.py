@@ -135,10 +135,10 @@ class JaxBackend(Backend):
         return float(getattr(self._device, "compute_capability", "0"))
 
     def context(self) -> AbstractContextManager[Any]:
-        from .precision import in_precision
+        from .precision import precision
 
         refuse_in_fork("JAX")
-        entered = in_precision(self.precision)
+        entered = precision.entered(self.precision)
         return entered if self._device.platform != "gpu" else self._with_products(entered)
 
     @contextmanager

@@ -7,21 +7,24 @@ from typing import Any
 
 import jax
 
-__all__ = ["in_precision", "precision"]
-
-#: JAX compiles anew for another one.
-_entered = jax.make_user_context("float32")
+__all__ = ["precision"]
 
 
-def in_precision(name: str) -> AbstractContextManager[Any]:
-    """What is entered for products in this precision."""
-    if name == precision():
-        return nullcontext()  # what is compiled for a default is compiled again where somebody says it
-    chosen: AbstractContextManager[Any] = _entered(name)
-    return chosen
+class Precision:
+    """As `portnn_backends.precision.Precision`, but JAX keeps it, and compiles anew for another one."""
+
+    def __init__(self) -> None:
+        self._entered: Any = jax.make_user_context("float32")
+
+    def __call__(self) -> str:
+        name: str = self._entered.value
+        return name
+
+    def entered(self, name: str) -> AbstractContextManager[Any]:
+        if name == self():
+            return nullcontext()  # what is compiled for a default is compiled again where somebody says it
+        chosen: AbstractContextManager[Any] = self._entered(name)
+        return chosen
 
 
-def precision() -> str:
-    """That of the innermost context."""
-    name: str = _entered.value
-    return name
+precision = Precision()

@@ -15,7 +15,7 @@ from portnn.kernels import Kernel
 
 from ..bf16 import lack_of_bf16
 from ..tf32 import lack_of_tf32
-from .precision import in_precision, precision
+from .precision import precision
 
 
 class TorchBackend(Backend):
@@ -118,7 +118,7 @@ class TorchBackend(Backend):
         if self._device.type == "cuda":
             return self._with_products()
         _computing.add(self._torch)
-        return in_precision(self.precision)
+        return precision.entered(self.precision)
 
     @contextmanager
     def _with_products(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class TorchBackend(Backend):
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         cudnn.allow_tf32 = tf32
         try:
-            with in_precision(self.precision):
+            with precision.entered(self.precision):
                 yield
         finally:
             torch.set_float32_matmul_precision(before[0])

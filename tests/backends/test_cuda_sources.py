@@ -15,6 +15,7 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 #: What is to be chosen in each source: the least and the widest choice at least.
 CHOICES = {
     "activations": [{}],
+    "bfloat16": [{}],
     "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "linear": [{}],
     "losses": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],

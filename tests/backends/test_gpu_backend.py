@@ -104,13 +104,6 @@ def test_tf32_is_a_property_of_a_backend(imitation):
         imitation.with_precision("tf32")
 
 
-def test_cupy_has_no_bf16(imitation):
-    with pytest.raises(
-        BackendError, match=r"backend cupy:0 cannot multiply in bfloat16: .* need cublasLt, .* use precision float32"
-    ):
-        imitation.with_precision("bf16")
-
-
 def test_tf32_holds_inside_the_context(imitation, monkeypatch):
     modes = {"handle": 0}
     cublas = SimpleNamespace(getMathMode=modes.get, setMathMode=lambda handle, mode: modes.update({handle: mode}))

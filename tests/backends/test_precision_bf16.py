@@ -6,6 +6,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bfloat16 import (
+    X,
+    Y,
+    assert_of_rounded_factors,
+    assert_predicts_with_rounded_factors,
+    assert_trains_with_rounded_factors,
+    computed,
+    normal,
+    rounded,
+)
 from lanes import NAMES, STATUS
 
 from portnn import Network, Trainer, functional, get_backend, losses, nn, optim, tree
@@ -16,26 +26,10 @@ from portnn.kernels import portable
 
 #: And the GPUs of lanes that were asked for.
 DEVICES = ("torch:cpu", "jax:cpu", *[name for name in NAMES if name.startswith(("torch:cuda", "jax:gpu"))])
-RNG = np.random.default_rng(0)
-X, Y = RNG.standard_normal((160, 20), np.float32), RNG.integers(0, 3, 160)
-IMAGES = RNG.standard_normal((80, 8, 8, 2), np.float32)
+IMAGES = normal(80, 8, 8, 2)
 
 MLP = nn.Sequential([nn.Affine(32), nn.Tanh(), nn.BatchNorm(), nn.Affine(3)])
 CNN = nn.Sequential([nn.Conv2D(4, 3), nn.Tanh(), nn.ConvTranspose2D(3, 2, stride=2), nn.Flatten(), nn.Affine(3)])
-
-#: Of the largest number of a result: what the order of sums may change, and what rounded factors change at least.
-ORDER, ROUNDED = 1e-5, 5e-4
-
-
-def normal(*shape):
-    return np.random.default_rng(sum(shape)).standard_normal(shape, np.float32)
-
-
-def rounded(x):
-    """float32 numbers to the nearest ones of bfloat16, of two the even one; NaN stays NaN."""
-    bits = np.asarray(x, np.float32).view(np.uint32)
-    even = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return np.where(np.isnan(x), x, even.view(np.float32))
 
 
 @pytest.fixture(params=DEVICES)
@@ -52,23 +46,6 @@ def skip_without(device):
     name = {"cpu": "numpy", "gpu": "cupy"}.get(device, device.partition(":")[0])
     if not STATUS[name].usable:
         pytest.skip(STATUS[name].message)
-
-
-def computed(backend, function, *arrays, dy=None, **options):
-    """Value and gradients on a backend, of float32, on the host."""
-    with backend.context():
-        made = function(*[backend.asarray(a) for a in arrays], **options)
-        found = made if dy is None else (made[0], *made[1](backend.asarray(dy)))
-    found = found if isinstance(found, tuple) else (found,)
-    assert all(a.dtype == backend.dtype("float32") for a in found)
-    return [backend.to_numpy(a) for a in found]
-
-
-def assert_of_rounded_factors(found, expected, exact):
-    for a, e, f in zip(found, expected, exact, strict=True):
-        scale = np.abs(e).max()
-        assert np.abs(a - e).max() < ORDER * scale
-        assert np.abs(f - e).max() > ROUNDED * scale
 
 
 # ---- what is computed
@@ -228,40 +205,8 @@ def test_training_keeps_close_to_that_in_float32(bf16, layer, x):
         assert coarse.stepper.loop.reason is None  # the steps were one program
 
 
-def test_training_is_that_of_rounded_factors(bf16):
-    """20 steps of gradient descent, of one batch each, written out."""
-    net = Network(nn.Sequential([nn.Affine(32), nn.Tanh(), nn.Affine(3)]), 20, device=bf16, rng=0)
-    (w1, b1), (w2, b2) = ((bf16.to_numpy(p["w"]), bf16.to_numpy(p["b"])) for p in (net.params[0], net.params[2]))
-    curves = {rounding: steps(rounding, w1, b1, w2, b2) for rounding in (rounded, np.asarray)}
-    trainer = Trainer(net, losses.SoftmaxCrossEntropy(), optim.SGD(0.5), rng=0)
-    trainer.fit(X, Y, epochs=20, batch_size=len(X))
-    off = np.abs(np.asarray(trainer.history["loss"]) - curves[rounded]).max()
-    assert off < 0.1 * np.abs(np.asarray(curves[np.asarray]) - curves[rounded]).max()
-    # Inference, too: of the network, of batches, and as it is measured.
-    (w1, b1), (w2, b2) = ((bf16.to_numpy(p["w"]), bf16.to_numpy(p["b"])) for p in (net.params[0], net.params[2]))
-    expected = rounded(np.tanh(rounded(X) @ rounded(w1) + b1)) @ rounded(w2) + b2
-    exact = np.tanh(X @ w1 + b1) @ w2 + b2
-    assert np.abs(exact - expected).max() > 3e-3
-    for found in (net.predict(X), net.predict(X, batch_size=64), bf16.to_numpy(net(X))):
-        np.testing.assert_allclose(found, expected, atol=1e-3)
-    shifted = expected - expected.max(axis=1, keepdims=True)
-    value = np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(X)), Y])
-    assert abs(trainer.evaluate(X, Y)["loss"] - value) < 2e-5
-
-
-def steps(rounding, w1, b1, w2, b2):
-    found = []
-    for _ in range(20):
-        h = np.tanh(rounding(X) @ rounding(w1) + b1)
-        z = rounding(h) @ rounding(w2) + b2
-        p = np.exp(z - z.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
-        found.append(-np.mean(np.log(p[np.arange(len(X)), Y])))
-        dz = (p - np.eye(3, dtype=np.float32)[Y]) / np.float32(len(X))
-        da = rounding(dz) @ rounding(w2).T * (1 - h * h)
-        w2, b2 = w2 - 0.5 * (rounding(h).T @ rounding(dz)), b2 - 0.5 * dz.sum(axis=0)
-        w1, b1 = w1 - 0.5 * (rounding(X).T @ rounding(da)), b1 - 0.5 * da.sum(axis=0)
-    return found
+def test_training_and_inference_are_those_of_rounded_factors(bf16):
+    assert_predicts_with_rounded_factors(assert_trains_with_rounded_factors(bf16))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +249,7 @@ def test_backends_without_bf16(device):
     skip_without(device)
     with pytest.raises(
         BackendError,
-        match=r"backend \S+ cannot multiply in bfloat16: torch and JAX can, on the CPU .* use precision float32",
+        match=r"backend \S+ cannot multiply in bfloat16: torch and JAX can, on the CPU, .* use precision float32",
     ):
         get_backend(device, "bf16")
 
@@ -315,10 +260,10 @@ def test_torch_on_other_devices(monkeypatch):
 
     backend = get_backend("torch")
     backend._device = torch.device("meta")
-    assert "torch and JAX can, on the CPU and on NVIDIA GPUs" in backend.without_bf16()
+    assert "torch and JAX can, on the CPU, and they and CuPy on NVIDIA GPUs" in backend.without_bf16()
     backend._device = torch.device("cuda")
     monkeypatch.setattr(torch.version, "cuda", None)  # AMD's
-    assert "torch and JAX can, on the CPU and on NVIDIA GPUs" in backend.without_bf16()
+    assert "torch and JAX can, on the CPU, and they and CuPy on NVIDIA GPUs" in backend.without_bf16()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for capability, reason in (((9, 0), None), ((7, 5), "its compute capability is 7.5, and bfloat16 came with 8.0")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, told=capability: told)
@@ -344,7 +289,11 @@ def test_jax_on_other_devices():
     for platform, capability, reason in (
         ("gpu", "9.0", None),
         ("gpu", "7.5", "its compute capability is 7.5, and bfloat16 came with 8.0 (Ampere)"),
-        ("tpu", "", "torch and JAX can, on the CPU and on NVIDIA GPUs from compute capability 8.0 (Ampere) on"),
+        (
+            "tpu",
+            "",
+            "torch and JAX can, on the CPU, and they and CuPy on NVIDIA GPUs from compute capability 8.0 (Ampere) on",
+        ),
     ):
         backend._device = SimpleNamespace(platform=platform, compute_capability=capability)
         assert backend.without_bf16() == reason
