@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bfloat16 import (
+    Y,
     assert_of_rounded_factors,
     assert_predicts_with_rounded_factors,
     assert_trains_with_rounded_factors,
@@ -14,6 +15,7 @@ from bfloat16 import (
     normal,
     rounded,
 )
+from lanes import STATUS
 
 pytest.importorskip("cupy")
 
@@ -24,7 +26,7 @@ from portnn_backends.on_cupy import bf16 as cupy_bf16
 from portnn_backends.on_cupy import lt as cupy_lt
 from portnn_backends.on_cupy.recording import Recorder
 
-from portnn import functional, get_backend
+from portnn import Network, Trainer, functional, get_backend, losses, nn, optim
 from portnn.backend import backend_of
 from portnn.errors import BackendError
 
@@ -201,6 +203,22 @@ def test_training_and_inference_are_those_of_rounded_factors(bf16, modes):
     modes.of_products.clear()
     assert_predicts_with_rounded_factors(trainer)
     assert set(modes.of_products) == {_TF32}
+
+
+def test_training_on_images_is_that_of_torch(bf16, plain):
+    """Layers that may be computed together, too."""
+    if not STATUS["torch"].usable:
+        pytest.skip(STATUS["torch"].message)
+
+    def losses_of(backend):
+        layers = [nn.Conv2D(8, 3), nn.MaxPool2D(), nn.ReLU(), nn.Flatten(), nn.Affine(12), nn.ReLU(), nn.Affine(3)]
+        net = Network(nn.Sequential(layers), (8, 8, 2), device=backend, rng=0)
+        trainer = Trainer(net, losses.SoftmaxCrossEntropy(), optim.SGD(0.1), rng=0)
+        trainer.fit(normal(32, 8, 8, 2), Y[:32], epochs=6, batch_size=32)
+        return np.asarray(trainer.history["loss"])
+
+    of_torch, exact = losses_of(get_backend("torch", "bf16")), losses_of(plain)
+    assert np.abs(losses_of(bf16) - of_torch).max() < 0.1 * np.abs(exact - of_torch).max()
 
 
 def test_without_cublaslt_the_rounded_factors_go_through_tf32(bf16, monkeypatch, caplog):
