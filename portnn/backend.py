@@ -108,7 +108,7 @@ class Backend(Registered, ABC):
     @classmethod
     @abstractmethod
     def from_array(cls, array: Array) -> Backend:
-        """The backend of the device on which an array of this library lives."""
+        """The backend of the device on which an array of this library lives; inside a `context`, of its precision."""
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:

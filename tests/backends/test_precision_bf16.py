@@ -299,6 +299,24 @@ def test_jax_on_other_devices():
         assert backend.without_bf16() == reason
 
 
+@pytest.mark.parametrize(
+    ("precision", "set_to"), [("float32", "float32"), ("tf32", "tensorfloat32"), ("bf16", "float32")]
+)
+def test_the_precision_of_jax_on_gpus(precision, set_to):
+    """Products that are no twins' are left in float32 by bf16."""
+    skip_without("jax")
+    import jax
+
+    backend = get_backend("jax:cpu")
+    backend._device = SimpleNamespace(platform="gpu", compute_capability="9.0")
+    before = jax.config.jax_default_matmul_precision
+    with backend.with_precision(precision).context():
+        assert jax.config.jax_default_matmul_precision == set_to
+        assert backend_of(jax.numpy.zeros(1)).precision == precision
+    assert jax.config.jax_default_matmul_precision == before
+    assert backend_of(jax.numpy.zeros(1)).precision == "float32"
+
+
 # ---- torch on CUDA, without a GPU
 
 
