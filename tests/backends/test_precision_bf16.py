@@ -16,7 +16,7 @@ from bfloat16 import (
     normal,
     rounded,
 )
-from lanes import NAMES, STATUS
+from lanes import NAMES, STATUS, library_of
 
 from portnn import Network, Trainer, functional, get_backend, losses, nn, optim, tree
 from portnn.autodiff import vjp
@@ -24,8 +24,9 @@ from portnn.backend import backend_of
 from portnn.errors import BackendError
 from portnn.kernels import portable
 
-#: And the GPUs of lanes that were asked for.
-DEVICES = ("torch:cpu", "jax:cpu", *[name for name in NAMES if name.startswith(("torch:cuda", "jax:gpu"))])
+#: And the GPUs of lanes.
+ON_GPUS = [name for name in NAMES if name.startswith(("torch:cuda", "jax:gpu")) or name.partition(":")[0] == "cupy"]
+DEVICES = ("torch:cpu", "jax:cpu", *[name for name in ON_GPUS if STATUS[library_of(name)].usable])
 IMAGES = normal(80, 8, 8, 2)
 
 MLP = nn.Sequential([nn.Affine(32), nn.Tanh(), nn.BatchNorm(), nn.Affine(3)])
