@@ -17,6 +17,7 @@ from portnn.functional.reductions import of_all
 from portnn.groups import Group
 
 from .affine_groups import ACTIVATIONS, Activated, is_affine
+from .bf16 import in_bf16
 from .compile import THREADS, by_columns, dense, empty, is_array, kernel
 from .sums import slabs_of
 
@@ -163,7 +164,12 @@ def _layer_and_head(
     input_grad: bool,
 ) -> Any:
     first, none, last = params
-    if not is_affine(first, x) or not _follows(last, first) or not _takes(loss, last, x, len(x), target, weight):
+    if (
+        in_bf16(x)
+        or not is_affine(first, x)
+        or not _follows(last, first)
+        or not _takes(loss, last, x, len(x), target, weight)
+    ):
         return NotImplemented
     before = Activated(layers[1], x, first["w"], first["b"])
     made = _Head(before.y, last, loss, target, weight, before, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import cupy
@@ -12,47 +12,52 @@ import numpy as np
 from portnn import tree
 from portnn.errors import BackendError
 
-from .blas import Cublas, directly
+from .blas import Products, directly
+from .choices import Choices
+from .timing import captured
 
 __all__ = ["Recorder", "check_apart", "flatten", "float_of", "in_place", "kind_of", "leaves_of", "number_of"]
 
 
 class Recorder:
-    """The stream on which steps are recorded, the pool of what they compute, and cuBLAS on that stream."""
+    """The stream on which steps are recorded, the pool of what they compute, and cuBLAS on that stream.
 
-    def __init__(self, tf32: bool) -> None:
+    Parameters
+    ----------
+    tf32 : bool
+        Whether products of float32 are computed in TF32.
+    choices : Choices, optional
+        Which algorithms of products the run goes by. Default: those of the machine.
+    """
+
+    def __init__(self, tf32: bool, choices: Choices | None = None) -> None:
         # The null stream cannot be captured, and one that waits for it would be disturbed by it.
         self._stream = cupy.cuda.Stream(non_blocking=True)
         # Nothing else may get memory that a graph writes to at every launch: a pool of its own, and no results from it.
         self._pool = cupy.cuda.MemoryPool()
         with self._stream:
-            self._cublas = Cublas(self._stream, tf32)
+            self._products = Products(self._stream, tf32, choices or Choices())
 
     def compute(self, body: Callable[[], Any]) -> Any:
         """What ``body()`` gives, computed as it will be recorded, but at once."""
         cupy.cuda.get_current_stream().synchronize()
         with self._inside():
             try:
-                return body()
+                made = body()
             finally:
                 self._stream.synchronize()  # whatever happens: nobody else may be given memory that it still writes to
+        self._products.keep()
+        return made
 
     def record(self, body: Callable[[], Any]) -> tuple[Any, Any]:
         """A graph of ``body()``, and what that gives."""
         cupy.cuda.get_current_stream().synchronize()
-        with self._inside():
-            self._stream.begin_capture()
-            try:
-                made = body()
-            except BaseException:
-                with suppress(Exception):  # that the capture is invalid: the error above says why
-                    self._stream.end_capture()
-                raise
-            return self._stream.end_capture(), made
+        with self._inside(), self._products.recording():
+            return captured(self._stream, body)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._cublas):
+        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._products):
             yield
 
 

@@ -63,7 +63,7 @@ class MemoryPool:
         if blocks:
             block = blocks.pop()
         else:
-            block = np.full(whole, _BLANK, np.uint8)
+            block = _aligned(whole)
             MemoryPool.forever.append(block)
         stream.do(lambda: block.fill(_BLANK))  # a graph left it as it was, and its edges lay in another array
         lease = Lease(block, size)
@@ -78,6 +78,13 @@ class MemoryPool:
 
     def total_bytes(self) -> int:
         return 0
+
+
+def _aligned(whole: int) -> Block:
+    """A block whose array begins at a multiple of the unit, as CuPy's do."""
+    room = np.full(whole + _UNIT, _BLANK, np.uint8)
+    start = -(room.ctypes.data + GUARD) % _UNIT
+    return room[start : start + whole]
 
 
 def _give_back(stream: Stream, blocks: list[Block], block: Block) -> None:
