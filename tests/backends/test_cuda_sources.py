@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from convolutions import choices, recipes
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import updates as cupy_updates
 
@@ -26,6 +27,13 @@ CHOICES = {
     "steps": [{}],
     "sums": [{}],
     "updates": [{"LEAVES": cupy_updates._LEAVES, "PIECE": cupy_updates._PIECE}],
+}
+
+#: Those that are compiled for the shapes of a network, by the types of its numbers: what is chosen for the networks of
+#: train_mnist.py. Tried in every run: the two layers of one of them.
+DIRECT = {f"direct_{name}": name for name in ("values", "inputs", "weights")}
+CHOICES |= {
+    subject: [each for real in REALS for each in choices(name, ("cnn",), real)] for subject, name in DIRECT.items()
 }
 
 
@@ -51,13 +59,27 @@ def compile_source(code, options, architecture):
     return program.compile((*options, "-ftz=true", f"-arch={architecture}"))[0]  # as CuPy does
 
 
+def log_of(code, options, architecture):
+    """What the assembler says of a program."""
+    from cupy_backends.cuda.libs import nvrtc
+
+    program = nvrtc.createProgram(code, "kernels.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (*options, f"-arch={architecture}", "--ptxas-options=-v"))
+        return nvrtc.getProgramLog(program)
+    finally:
+        nvrtc.destroyProgram(program)
+
+
 def test_every_source_is_compiled_here():
     folder = files("portnn_backends.on_cupy").joinpath("cuda")
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
 
 
-def check(subject, architecture, real):
-    for choice in CHOICES[subject]:
+def check(subject, architecture, real, chosen=None):
+    for choice in CHOICES[subject] if chosen is None else chosen:
+        if subject in DIRECT and choice["REAL"] != real:
+            continue
         options = cupy_compile.compiler_options({"REAL": real} | choice)
         assert compile_source(cupy_compile.source(subject), options, architecture).startswith(b"\x7fELF")
 
@@ -76,6 +98,27 @@ def test_compiles(subject, architecture, real):
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles_for_every_architecture(subject, architecture, real):
     check(subject, architecture, real)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("subject", DIRECT)
+def test_convolutions_of_every_network_compile(subject, architecture):
+    for real in REALS:
+        chosen = choices(DIRECT[subject], tuple(recipes()), real)
+        assert len(chosen) == 8
+        check(subject, architecture, real, chosen)
+
+
+@needs_compiler
+@pytest.mark.parametrize("names", [("cnn",), pytest.param(tuple(recipes()), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize("subject", DIRECT)
+def test_sums_of_convolutions_stay_in_registers(subject, names):
+    """Local memory, where the compiler puts what it has no registers for, is as far away as any other."""
+    for choice in choices(DIRECT[subject], names, REALS[0]):
+        log = log_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice), "sm_90")
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
 
 
 @needs_compiler

@@ -1,0 +1,155 @@
+"""Groups of convolution with the pooling and the ReLU behind it: one launch, and two or three for the way back.
+
+No windows are laid out: the image and the kernel lie in shared memory, and what is pooled never reaches memory. The
+sources are compiled for the shapes of a network. Where they do not fit, the members compute, one after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from portnn import nn
+from portnn.functional.windows import axes, pair
+from portnn.groups import Group
+
+from . import direct_plan
+from .compile import FLOATS, ahead, dense, empty, kernel
+from .direct_plan import Convolution, Plan
+from .sums import column_sums
+
+__all__ = ["GROUPS", "convolution_of", "convolve"]
+
+_CODE = np.dtype(np.uint8)
+
+#: Bytes that are read at once: where the arrays of these kernels have to begin.
+_VECTOR = 16
+
+
+class _Plans(NamedTuple):
+    values: Plan
+    inputs: Plan
+    weights: Plan
+
+
+@functools.cache
+def _plans(conv: Convolution) -> _Plans | None:
+    """How the three kernels of a convolution are launched; None where one of them does not fit."""
+    if not direct_plan.fits(conv):
+        return None
+    values, inputs, weights = direct_plan.values(conv), direct_plan.inputs(conv), direct_plan.weights(conv)
+    return None if values is None or inputs is None or weights is None else _Plans(values, inputs, weights)
+
+
+def convolve(conv: Convolution, x: Any, w: Any, b: Any, train: bool = True) -> Any:
+    """What a convolution makes of images (n, h, w, c), and the way back; NotImplemented where they do not fit.
+
+    Parameters
+    ----------
+    conv : Convolution
+    x, w, b : array of float32 or float64
+        Images, kernel and bias, of one dtype and the shapes that ``conv`` says.
+    train : bool, default True
+        Whether the way back will be gone.
+
+    Returns
+    -------
+    y : array, shape (n, *conv.shape)
+    backward : callable
+        ``backward(dy, input_grad=True) -> (dx, dw, db)``; dx is None where it is not wanted.
+    """
+    plans = _plans(conv)
+    if plans is None or not x.size:
+        return NotImplemented
+    real, n = x.dtype, len(x)
+    if train:
+        for name, plan in plans._asdict().items():
+            ahead(f"direct_{name}", REAL=real, **plan.options)
+    x, w, b = _aligned(x), _aligned(w), _aligned(b)
+    y = empty((n, *conv.shape), real)
+    codes = empty((n, *conv.cells, conv.filters) if conv.coded else (0,), _CODE)
+    _launch("values", n, plans.values, (x, w, b, y, codes))
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        dy, dx = _aligned(dy), None
+        if input_grad:
+            dx = empty(x.shape, real)
+            _launch("inputs", n, plans.inputs, (dy, codes, w, dx))
+        bands = n * plans.weights.bands
+        rows = empty((min(bands, direct_plan.ROWS), w.size + conv.filters), real)
+        _launch("weights", len(rows), plans.weights, (x, dy, codes, bands, rows))
+        sums = column_sums(rows)
+        return dx, sums[: w.size].reshape(w.shape), sums[w.size :]
+
+    return y, backward
+
+
+def _launch(name: str, across: int, plan: Plan, arguments: tuple[Any, ...]) -> None:
+    launched = kernel(f"direct_{name}", f"convolved_{name}", REAL=arguments[0].dtype, **plan.options)
+    launched((across, plan.blocks), (plan.block,), arguments)
+
+
+def _aligned(x: Any) -> Any:
+    """The array in C order, and where vectors of it may be read: itself, if it is."""
+    x = dense(x)
+    return x if x.data.ptr % _VECTOR == 0 else x.copy()
+
+
+def convolution_of(layers: Sequence[Any], image: tuple[int, ...], dtype: Any) -> Convolution:
+    """What the layers of a group make of images (h, w, c).
+
+    Raises
+    ------
+    ShapeError
+        As `nn.Conv2D`, where a padded image is smaller than a window.
+    """
+    conv, *behind = layers
+    rows, columns = axes(image[:2], conv.kernel, conv.stride, conv.padding, conv.dilation)
+    pools = [pair("size", layer.size) for layer in behind if type(layer) is nn.MaxPool2D]
+    return Convolution(
+        rows,
+        columns,
+        image[2],
+        conv.channels,
+        pool=pools[0] if pools else (1, 1),
+        relu=any(type(layer) is nn.ReLU for layer in behind),
+        relu_first=bool(behind) and type(behind[0]) is nn.ReLU,
+        bytes=dtype.itemsize,
+    )
+
+
+def _fits(layers: Sequence[Any]) -> bool:
+    """Whether the pooling goes side by side, and the convolution is one of all channels."""
+    return layers[0].groups == 1 and all(
+        layer.stride in (None, layer.size) and layer.padding in ("valid", ((0, 0), (0, 0)))
+        for layer in layers
+        if type(layer) is nn.MaxPool2D
+    )
+
+
+def _group(layers: Any, params: Any, states: Any, x: Any, *, train: bool, rngs: Any) -> Any:
+    w, b = params[0]["w"], params[0]["b"]
+    shape = *layers[0].kernel, x.shape[-1], layers[0].channels
+    if x.ndim != 4 or w.shape != shape or b.shape != shape[3:] or x.dtype not in FLOATS:
+        return NotImplemented
+    if w.dtype != x.dtype or b.dtype != x.dtype:
+        return NotImplemented
+    made = convolve(convolution_of(layers, x.shape[1:], x.dtype), x, w, b, train)
+    if made is NotImplemented:
+        return NotImplemented
+    y, pullback = made
+
+    def backward(dy: Any, input_grad: bool = True) -> Any:
+        dx, dw, db = pullback(dy, input_grad)
+        return dx, [{"w": dw, "b": db}, *({} for _ in layers[1:])]
+
+    return y, states, backward
+
+
+GROUPS = tuple(
+    Group((nn.Conv2D, *behind), _group, _fits)
+    for behind in ((), (nn.ReLU,), (nn.MaxPool2D,), (nn.ReLU, nn.MaxPool2D), (nn.MaxPool2D, nn.ReLU))
+)

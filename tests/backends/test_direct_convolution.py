@@ -1,0 +1,414 @@
+"""Convolutions with what stands behind them, by kernels compiled for their shapes, against the members one by one.
+
+No GPU: the kernels run on the CPU, see `cupy_on_host`. What every group is held to stands in `test_groups`.
+"""
+
+import itertools
+import re
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from convolutions import convolutions, recipes
+from cupy_on_host import COMPILER, fake_cupy, in_order, launches, open_cupy_on_host, with_source
+from groups import Comparison, composition
+from helpers import assert_close, assert_equal, get, put
+from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import direct_plan
+from portnn_backends.on_cupy.direct import GROUPS, convolution_of, convolve
+from portnn_backends.on_cupy.direct_plan import Convolution
+
+from portnn import functional, nn
+from portnn.functional.windows import Axis
+from portnn.kernels import portable
+from portnn.random import Stream
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++ (on Linux) to compile the kernels with")
+
+#: Layers, and the shape of an image.
+CASES = {
+    "places left out": ((nn.Conv2D(5), nn.ReLU(), nn.MaxPool2D()), (7, 9, 3)),
+    "wider stride": ((nn.Conv2D(12, 3, stride=(2, 3)), nn.MaxPool2D((1, 2))), (11, 9, 8)),
+    "pooled first": ((nn.Conv2D(4, padding=((1, 0), (2, 1))), nn.MaxPool2D((2, 3)), nn.ReLU()), (8, 8, 4)),
+    "no square": ((nn.Conv2D(8, (3, 2), stride=(2, 1), padding="valid"), nn.ReLU()), (9, 8, 4)),
+    "gaps": ((nn.Conv2D(4, 2, stride=3, padding=1), nn.ReLU()), (8, 7, 2)),
+    "much padding": ((nn.Conv2D(2, (5, 4), padding=((4, 3), (0, 5))),), (3, 4, 2)),
+    "a row": ((nn.Conv2D(3, (1, 5)), nn.ReLU(), nn.MaxPool2D((1, 7))), (1, 30, 1)),
+    "a pixel": ((nn.Conv2D(3, 1), nn.MaxPool2D((3, 2)), nn.ReLU()), (7, 5, 4)),
+    "cnn, first": ((nn.Conv2D(16), nn.ReLU(), nn.MaxPool2D()), (28, 28, 1)),
+    "cnn, second": ((nn.Conv2D(32), nn.ReLU(), nn.MaxPool2D()), (14, 14, 16)),
+    "cnn-best, last": ((nn.Conv2D(64),), (7, 7, 64)),
+}
+
+#: Tried by every run of the suite; the others, each of which takes two seconds to compile, by the slow one.
+QUICK = {"places left out", "pooled first"}
+EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+
+
+@pytest.fixture
+def backend():
+    with open_cupy_on_host() as backend:
+        yield backend
+
+
+def group_of(layers):
+    (group,) = (group for group in GROUPS if group.takes(layers))
+    return group
+
+
+class Case:
+    """A group, and random values that it is given: integers, so that many are equal, or others."""
+
+    def __init__(self, backend, name, dtype, n=3, *, integers=False, seed=0):
+        self.layers, self.shape = CASES[name]
+        self.rng = np.random.default_rng(seed)
+        shape, params, states = self.shape, [], []
+        for layer in self.layers:
+            p, s, shape = layer.init(Stream(0), shape)
+            params.append(p)
+            states.append(s)
+        self.integers = integers
+        params[0] = {key: self.draw(a.shape) for key, a in params[0].items()}
+        self.x, self.dy = self.draw((n, *self.shape)), self.rng.normal(size=(n, *shape))
+        self.params, self.states = tuple(params), tuple(states)
+        self.comparison = Comparison(backend, group_of(self.layers), dtype)
+
+    def draw(self, shape):
+        return self.rng.integers(-2, 3, shape).astype(float) if self.integers else self.rng.normal(size=shape)
+
+    def compare(self):
+        """Values and gradients of the group are those of its members; nothing is written that was given."""
+        given = put(self.comparison.backend, (self.params, self.states, self.x, self.dy), self.comparison.dtype)
+        before = self.comparison.taken
+        self.comparison.layers(self.layers, *given)
+        assert self.comparison.taken == before + 1
+
+    def compare_of_odd_kernel(self):
+        """The portable form sets gradients that stride apart with zeros, and multiplies those, too: 0 inf is NaN."""
+        backend, dtype = self.comparison.backend, self.comparison.dtype
+        params, states, x, dy = put(backend, (self.params, self.states, self.x, self.dy), dtype)
+        results = []
+        for function in (self.comparison.group.function, composition):
+            with portable():
+                y, _, backward = function(self.layers, params, states, x, train=True, rngs=(None,) * len(self.layers))
+                dx, grads = backward(dy)
+            results.append(get(backend, (y, tuple(grads))))
+            results.append(get(backend, dx))
+        assert_close(results[0], results[2], dtype)
+        defined = np.isfinite(results[3])
+        assert_close(results[1][defined], results[3][defined], dtype)
+        assert not np.isfinite(results[1]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", EVERY)
+def test_parity(backend, name, dtype):
+    Case(backend, name, dtype).compare()
+    Case(backend, name, dtype, 1).compare()
+    Case(backend, name, dtype, integers=True).compare()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_not_finite(backend, name):
+    """In images, kernels, biases and gradients; NaN and infinity next to each other, and at the edges, too."""
+    for seed, odd in itertools.product(range(4 if name in QUICK else 2), (np.nan, np.inf, -np.inf)):
+        case = Case(backend, name, "float32", 2, integers=seed % 2 == 1, seed=seed)
+        flat = case.x.reshape(-1)
+        flat[case.rng.integers(0, flat.size, 2)] = odd
+        flat[case.rng.integers(0, flat.size)] = np.nan
+        flat[-1] = odd
+        case.compare()
+        case = Case(backend, name, "float32", 2, seed=seed)
+        case.dy.reshape(-1)[case.rng.integers(0, case.dy.size, 2)] = odd
+        case.compare()
+        case = Case(backend, name, "float32", 2, seed=seed)
+        case.params[0]["wb"[seed % 2]].reshape(-1)[1] = odd
+        if seed % 2 or case.layers[0].stride == (1, 1):
+            case.compare()
+        else:
+            case.compare_of_odd_kernel()
+
+
+def test_nan_in_places_that_no_window_holds(backend):
+    """Where the ReLU comes first, it gives NaN back to them, too; where the pooling does, zero."""
+    for behind in ((nn.ReLU(), nn.MaxPool2D()), (nn.MaxPool2D(), nn.ReLU())):
+        layers = nn.Conv2D(2, 1), *behind
+        x, dy = np.ones((1, 3, 5, 1)), np.ones((1, 1, 2, 2))
+        x[0, 2, 1] = np.nan
+        params = {"w": np.ones((1, 1, 1, 2)), "b": np.zeros(2)}, {}, {}
+        given = put(backend, (params, ((), (), ()), x, dy), "float32")
+        comparison = Comparison(backend, group_of(layers), "float32")
+        comparison.layers(layers, *given)
+        _, _, backward = comparison.group.function(layers, *given[:-1], train=True, rngs=(None,) * 3)
+        assert np.isnan(get(backend, backward(given[-1])[0])).sum() == (type(behind[0]) is nn.ReLU)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_block_takes_several_bands(backend, monkeypatch, rows):
+    monkeypatch.setattr(direct_plan, "ROWS", rows)
+    Case(backend, "places left out", "float32", 5).compare()
+
+
+def test_arrays_that_begin_anywhere(backend):
+    """Vectors are read where they may be: an image of 360 bytes further on is no such place."""
+    layers = nn.Conv2D(4), nn.ReLU()
+    rng = np.random.default_rng(0)
+    x, dy, w, b = put(
+        backend, tuple(rng.normal(size=s) for s in ((3, 5, 6, 3), (3, 5, 6, 4), (3, 3, 3, 4), (4,))), "float32"
+    )
+    params = {"w": w, "b": backend.xp.concat([b, b])[2:6]}, {}
+    x, dy = x[1:], backend.xp.concat([b, backend.xp.reshape(dy, (-1,))])[2:242].reshape(2, 5, 6, 4)
+    assert [a.data.ptr % 16 for a in (x, dy, params[0]["b"])] == [8, 8, 8]
+    Comparison(backend, group_of(layers), "float32").layers(layers, params, ((), ()), x, dy)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_same_bits_in_every_order_of_threads(backend, name):
+    case, results = Case(backend, name, "float32"), []
+    params, states, x, dy = put(backend, (case.params, case.states, case.x, case.dy), "float32")
+    for backwards in (False, True):
+        with in_order(backwards):
+            y, _, backward = group_of(case.layers).function(case.layers, params, states, x, train=True, rngs=())
+            dx, grads = backward(dy)
+            results.append(get(backend, (y, dx, tuple(grads))))
+    assert_equal(*results)
+
+
+def test_launches(backend):
+    """One forth, and two back; and one for each batch's gradients of the kernel and the bias."""
+    case = Case(backend, "places left out", "float32")
+    params, states, x, dy = put(backend, (case.params, case.states, case.x, case.dy), "float32")
+    with launches() as forth:
+        _, _, backward = group_of(case.layers).function(case.layers, params, states, x, train=True, rngs=())
+    assert forth == ["convolved_values"]
+    with launches() as back:
+        backward(dy)
+    assert back == ["convolved_inputs", "convolved_weights", "column_sums"]
+    with launches() as back:
+        assert backward(dy, input_grad=False)[0] is None
+    assert back == ["convolved_weights", "column_sums"]
+
+
+REFUSED = {
+    "dilation": ((nn.Conv2D(4, dilation=2),), (9, 9, 2)),
+    "many channels": ((nn.Conv2D(4),), (5, 5, 65)),
+    "many filters": ((nn.Conv2D(65),), (5, 5, 1)),
+    "a long kernel": ((nn.Conv2D(4, (1, 200)),), (1, 200, 64)),
+    "a wide image": ((nn.Conv2D(64), nn.ReLU()), (3, 5000, 64)),
+    "many places of a window": ((nn.Conv2D(4), nn.MaxPool2D(3)), (6, 6, 2)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_left_to_the_members(backend, name):
+    layers, shape = REFUSED[name]
+    params = [layer.init(Stream(0), shape)[0] for layer in layers[:1]] + [{} for _ in layers[1:]]
+    params, x = put(backend, (tuple(params), np.ones((1, *shape))), "float32")
+    with launches() as launched:
+        made = group_of(layers).function(layers, params, ((),) * len(layers), x, train=True, rngs=())
+    assert made is NotImplemented
+    assert launched == []
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Conv2D(4, groups=2),),
+        (nn.ConvTranspose2D(4),),
+        (nn.Conv2D(4), nn.MaxPool2D(2, stride=1)),
+        (nn.Conv2D(4), nn.ReLU(), nn.MaxPool2D(padding=1)),
+        (nn.Conv2D(4), nn.AveragePool2D()),
+        (nn.Conv2D(4), nn.Tanh()),
+    ],
+    ids=str,
+)
+def test_no_group_of_other_layers(layers):
+    assert not [group for group in GROUPS if group.takes(layers)]
+
+
+def test_arrays_that_do_not_belong_together(backend):
+    """The members say what is wrong with them."""
+    layers = (nn.Conv2D(4),)
+    right = {"x": np.ones((2, 5, 5, 3)), "w": np.ones((3, 3, 3, 4)), "b": np.ones(4)}
+    wrong = [{"x": np.ones((2, 5, 5, 2))}, {"x": np.ones((5, 5, 3))}, {"w": np.ones((3, 3, 3, 5))}, {"b": np.ones(1)}]
+    for given in [right, *(right | one for one in wrong)]:
+        x, w, b = (put(backend, given[name], "float32") for name in "xwb")
+        made = group_of(layers).function(layers, ({"w": w, "b": b},), ((),), x, train=False, rngs=())
+        assert (made is NotImplemented) == (given is not right)
+    for name in "xwb":
+        x, w, b = (put(backend, right[other], "float64" if other == name else "float32") for other in "xwb")
+        made = group_of(layers).function(layers, ({"w": w, "b": b},), ((),), x, train=False, rngs=())
+        assert made is NotImplemented
+
+
+# How the work is shared out.
+
+
+def random_convolutions(count):
+    """Of any shapes that somebody may ask for."""
+    rng = np.random.default_rng(5)
+    made = 0
+    while made < count:
+        kernel, stride, before, after = (rng.integers(low, high, 2) for low, high in ((1, 6), (1, 4), (0, 3), (0, 3)))
+        size = rng.integers(1, 40, 2)
+        rows, columns = (
+            Axis(*(int(numbers[k]) for numbers in (size, kernel, stride)), 1, int(before[k]), int(after[k]))
+            for k in range(2)
+        )
+        pool = tuple(int(n) for n in rng.integers(1, 4, 2))
+        channels, filters = (int(n) for n in rng.integers(1, 65, 2))
+        relu, first = (bool(n) for n in rng.integers(0, 2, 2))
+        conv = Convolution(rows, columns, channels, filters, pool, relu, first)
+        if min(rows.count, columns.count) > 0 and direct_plan.fits(conv):
+            made += 1
+            yield conv
+
+
+def test_plans_fit_into_a_block():
+    found = 0
+    for conv in random_convolutions(150):
+        for plan in (direct_plan.values(conv), direct_plan.inputs(conv), direct_plan.weights(conv)):
+            if plan is not None:
+                found += 1
+                assert 0 < plan.block <= 256
+                assert 0 < plan.blocks < 2**16
+                assert plan.options["SHARED"] * 4 <= 48 * 1024
+    assert found > 300
+
+
+@pytest.mark.slow
+def test_random_shapes(backend):
+    """The source counts as the plan does: it would not compile otherwise."""
+    compared = 0
+    for conv in itertools.islice(random_convolutions(100), 0, 100, 5):
+        rng = np.random.default_rng(conv.filters)
+        kernel = conv.rows.kernel, conv.columns.kernel, conv.channels, conv.filters
+        image = 2, conv.rows.size, conv.columns.size, conv.channels
+        given = put(
+            backend, tuple(rng.integers(-2, 3, s).astype(float) for s in (image, kernel, kernel[3:])), "float32"
+        )
+        made = convolve(conv, *given)
+        if made is NotImplemented:
+            continue
+        y, backward = made
+        dy = put(backend, rng.normal(size=y.shape), "float32")
+        with portable():
+            expected, way_back = by_members(conv, *given)
+            assert_close(get(backend, (y, *backward(dy))), get(backend, (expected, *way_back(dy))), "float32")
+        compared += 1
+    assert compared > 10
+
+
+def by_members(conv, x, w, b):
+    padding = (conv.rows.ends, conv.columns.ends)
+    y, first = functional.conv2d(x, w, b, stride=(conv.rows.stride, conv.columns.stride), padding=padding)
+    behind = [lambda y: functional.max_pool2d(y, size=conv.pool)] * (conv.pool != (1, 1))
+    backs = []
+    for function in (
+        [functional.relu] * conv.relu + behind if conv.relu_first else behind + [functional.relu] * conv.relu
+    ):
+        y, back = function(y)
+        backs.append(back)
+
+    def backward(dy):
+        for back in reversed(backs):
+            dy = back(dy)
+        return first(dy)
+
+    return y, backward
+
+
+def test_every_convolution_of_our_networks_fits():
+    for name in recipes():
+        for conv in convolutions(name, "float32"):
+            assert direct_plan.values(conv)
+            assert direct_plan.inputs(conv)
+            assert direct_plan.weights(conv)
+
+
+# How they are compiled.
+
+
+def test_what_will_be_needed_is_compiled_at_the_same_time(backend, monkeypatch):
+    """All three wait for each other: none could be compiled alone. In prediction, there is no way back."""
+    meeting, begun, done = threading.Barrier(3), [], []
+
+    class Module:
+        def __init__(self, *, code, options):
+            (self.name,) = re.findall(r"^KERNEL (\w+)", code, re.MULTILINE)
+
+        def compile(self):
+            begun.append(self.name)
+            meeting.wait(timeout=30)
+            done.append(self.name)
+
+        def get_function(self, name):
+            assert done == [] or name in done or name == "column_sums"
+            return lambda grid, block, arguments: None
+
+    library = SimpleNamespace(**vars(fake_cupy) | {"RawModule": Module})
+    monkeypatch.setattr(cupy_compile, "library", lambda: library)
+    conv = convolution_of(*CASES["a pixel"], np.dtype("float32"))
+    arrays = put(backend, (np.ones((2, 7, 5, 4)), np.ones((1, 1, 4, 3)), np.ones(3)), "float32")
+    convolve(conv, *arrays, train=False)
+    assert begun == []
+    cupy_compile.kernel.cache_clear()
+    cupy_compile._module.cache_clear()
+    y, backward = convolve(conv, *arrays)
+    backward(y)
+    assert sorted(done) == ["convolved_inputs", "convolved_values", "convolved_weights"]
+
+
+def test_an_error_ahead_is_told_where_the_kernel_is_needed(backend, monkeypatch):
+    class Module:
+        def __init__(self, *, code, options):
+            pass
+
+        def compile(self):
+            raise RuntimeError("in a thread, where nobody listens")
+
+        def get_function(self, name):
+            raise RuntimeError("told")
+
+    library = SimpleNamespace(**vars(fake_cupy) | {"RawModule": Module})
+    monkeypatch.setattr(cupy_compile, "library", lambda: library)
+    cupy_compile.ahead("sums", REAL=np.dtype("float32"))
+    with pytest.raises(RuntimeError, match="told"):
+        cupy_compile.kernel("sums", "column_sums", REAL=np.dtype("float32"))
+
+
+# What the comparison is there to find.
+
+FAULTS = [
+    ("found > value.at[k]", "found >= value.at[k]", "Not equal to tolerance"),
+    ("undefined[k] | 1 << place", "1 << place", "nan location mismatch"),
+    ("passes = !RELU || value.at[k] > 0", "passes = true", "Not equal to tolerance"),
+    ("row >= HEIGHT", "row > HEIGHT", "Not equal to tolerance|nan location mismatch"),
+    ("  __syncthreads();\n\n  const int group", "\n  const int group", "Not equal to tolerance"),
+    ("bias_total += bias_sums[i * TILE + me]", "bias_total += 0", "Not equal to tolerance"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"), [FAULTS[0], *(pytest.param(*fault, marks=pytest.mark.slow) for fault in FAULTS[1:])]
+)
+def test_faults_are_found(backend, monkeypatch, old, new, error):
+    changed = []
+
+    def change(text):
+        changed.append(old in text)
+        return text.replace(old, new)
+
+    with_source(monkeypatch, change)
+    with pytest.raises(AssertionError, match=error):
+        compare_often(backend)
+    assert any(changed)
+
+
+def compare_often(backend):
+    for seed in range(4):
+        case = Case(backend, "places left out", "float32", integers=True, seed=seed)
+        case.compare()
+        case.x.reshape(-1)[case.rng.integers(0, case.x.size, 9)] = np.nan
+        case.compare()

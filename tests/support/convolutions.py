@@ -1,0 +1,45 @@
+"""The convolutions of the networks of train_mnist.py, with what the CuPy backend computes together with them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from places import ROOT
+from portnn_backends.on_cupy import direct_plan
+from portnn_backends.on_cupy.direct import GROUPS, convolution_of
+from portnn_backends.on_cupy.direct_plan import Convolution
+
+from portnn import nn
+from portnn.random import ShapeStream
+
+
+def recipes() -> dict[str, Any]:
+    """Those of scripts/models.py, by name."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        found: dict[str, Any] = importlib.import_module("models").RECIPES
+    finally:
+        sys.path.pop(0)
+    return found
+
+
+def convolutions(name: str, dtype: Any, image: tuple[int, int] = (28, 28)) -> Iterator[Convolution]:
+    """Of a network, from the first layer on."""
+    recipe = recipes()[name]
+    layers, shape = recipe.network(image, 10, recipe.hidden).layers, image
+    for i, layer in enumerate(layers):
+        if type(layer) is nn.Conv2D:
+            rows = [layers[i : i + len(group.members)] for group in GROUPS]
+            longest = max((row for row, group in zip(rows, GROUPS, strict=True) if group.takes(row)), key=len)
+            yield convolution_of(longest, shape, np.dtype(dtype))
+        shape = layer.init(ShapeStream(), shape)[2]
+
+
+def choices(name: str, names: tuple[str, ...], dtype: Any) -> list[dict[str, Any]]:
+    """What is put into a source for these networks: "values", "inputs" or "weights"."""
+    found = [getattr(direct_plan, name)(conv) for model in names for conv in convolutions(model, dtype)]
+    return [{"REAL": np.dtype(dtype), **plan.options} for plan in found]
