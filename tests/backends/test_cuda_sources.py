@@ -71,6 +71,15 @@ def log_of(code, options, architecture):
         nvrtc.destroyProgram(program)
 
 
+def ptx_of(code, options):
+    """What the compiler gives to the assembler."""
+    from cupy.cuda.compiler import _NVRTCProgram
+
+    return (
+        _NVRTCProgram(code, "kernels.cu", method="ptx").compile((*options, "-ftz=true", "-arch=compute_90"))[0].decode()
+    )
+
+
 def test_every_source_is_compiled_here():
     folder = files("portnn_backends.on_cupy").joinpath("cuda")
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
@@ -119,6 +128,16 @@ def test_sums_of_convolutions_stay_in_registers(subject, names):
     for choice in choices(DIRECT[subject], names, REALS[0]):
         log = log_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice), "sm_90")
         assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
+
+
+@needs_compiler
+@pytest.mark.parametrize(("subject", "scalars"), [("direct_values", 0), ("direct_inputs", 0), ("direct_weights", 1)])
+def test_convolutions_write_vectors(subject, scalars):
+    """All that goes to memory but the gradient of a bias: the compiler must see that it begins where a vector may."""
+    (_, choice) = choices(DIRECT[subject], ("cnn",), REALS[0])
+    code = ptx_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice))
+    assert code.count("st.global.v4.f32") == 1
+    assert code.count("st.global.f32") == scalars
 
 
 @needs_compiler

@@ -1,6 +1,7 @@
 """Convolutions with what stands behind them, by kernels compiled for their shapes, against the members one by one.
 
-No GPU: the kernels run on the CPU, see `cupy_on_host`. What every group is held to stands in `test_groups`.
+The kernels run on the CPU, see `cupy_on_host`; and where there is a GPU, values and gradients are compared there, too.
+What every group is held to stands in `test_groups`.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from convolutions import convolutions, recipes
 from cupy_on_host import COMPILER, fake_cupy, in_order, launches, open_cupy_on_host, with_source
 from groups import Comparison, composition
 from helpers import assert_close, assert_equal, get, put
+from lanes import USABLE, open_lane
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import direct_plan
 from portnn_backends.on_cupy.direct import GROUPS, convolution_of, convolve
@@ -23,8 +25,6 @@ from portnn import functional, nn
 from portnn.functional.windows import Axis
 from portnn.kernels import portable
 from portnn.random import Stream
-
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++ (on Linux) to compile the kernels with")
 
 #: Layers, and the shape of an image.
 CASES = {
@@ -48,8 +48,20 @@ EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) f
 
 @pytest.fixture
 def backend():
+    if COMPILER is None:
+        pytest.skip("there is no g++ (on Linux) to compile the kernels with")
     with open_cupy_on_host() as backend:
         yield backend
+
+
+@pytest.fixture(params=["emulated", *(["gpu"] if "cupy" in USABLE else [])])
+def either(request):
+    """The backend on the CPU, and the one of a GPU that is there."""
+    if request.param == "emulated":
+        yield request.getfixturevalue("backend")
+    else:
+        with open_lane("cupy") as opened, opened.context():
+            yield opened
 
 
 def group_of(layers):
@@ -103,26 +115,26 @@ class Case:
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", EVERY)
-def test_parity(backend, name, dtype):
-    Case(backend, name, dtype).compare()
-    Case(backend, name, dtype, 1).compare()
-    Case(backend, name, dtype, integers=True).compare()
+def test_parity(either, name, dtype):
+    Case(either, name, dtype).compare()
+    Case(either, name, dtype, 1).compare()
+    Case(either, name, dtype, integers=True).compare()
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_what_is_not_finite(backend, name):
+def test_what_is_not_finite(either, name):
     """In images, kernels, biases and gradients; NaN and infinity next to each other, and at the edges, too."""
     for seed, odd in itertools.product(range(4 if name in QUICK else 2), (np.nan, np.inf, -np.inf)):
-        case = Case(backend, name, "float32", 2, integers=seed % 2 == 1, seed=seed)
+        case = Case(either, name, "float32", 2, integers=seed % 2 == 1, seed=seed)
         flat = case.x.reshape(-1)
         flat[case.rng.integers(0, flat.size, 2)] = odd
         flat[case.rng.integers(0, flat.size)] = np.nan
         flat[-1] = odd
         case.compare()
-        case = Case(backend, name, "float32", 2, seed=seed)
+        case = Case(either, name, "float32", 2, seed=seed)
         case.dy.reshape(-1)[case.rng.integers(0, case.dy.size, 2)] = odd
         case.compare()
-        case = Case(backend, name, "float32", 2, seed=seed)
+        case = Case(either, name, "float32", 2, seed=seed)
         case.params[0]["wb"[seed % 2]].reshape(-1)[1] = odd
         if seed % 2 or case.layers[0].stride == (1, 1):
             case.compare()
@@ -130,37 +142,37 @@ def test_what_is_not_finite(backend, name):
             case.compare_of_odd_kernel()
 
 
-def test_nan_in_places_that_no_window_holds(backend):
+def test_nan_in_places_that_no_window_holds(either):
     """Where the ReLU comes first, it gives NaN back to them, too; where the pooling does, zero."""
     for behind in ((nn.ReLU(), nn.MaxPool2D()), (nn.MaxPool2D(), nn.ReLU())):
         layers = nn.Conv2D(2, 1), *behind
         x, dy = np.ones((1, 3, 5, 1)), np.ones((1, 1, 2, 2))
         x[0, 2, 1] = np.nan
         params = {"w": np.ones((1, 1, 1, 2)), "b": np.zeros(2)}, {}, {}
-        given = put(backend, (params, ((), (), ()), x, dy), "float32")
-        comparison = Comparison(backend, group_of(layers), "float32")
+        given = put(either, (params, ((), (), ()), x, dy), "float32")
+        comparison = Comparison(either, group_of(layers), "float32")
         comparison.layers(layers, *given)
         _, _, backward = comparison.group.function(layers, *given[:-1], train=True, rngs=(None,) * 3)
-        assert np.isnan(get(backend, backward(given[-1])[0])).sum() == (type(behind[0]) is nn.ReLU)
+        assert np.isnan(get(either, backward(given[-1])[0])).sum() == (type(behind[0]) is nn.ReLU)
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_a_block_takes_several_bands(backend, monkeypatch, rows):
+def test_a_block_takes_several_bands(either, monkeypatch, rows):
     monkeypatch.setattr(direct_plan, "ROWS", rows)
-    Case(backend, "places left out", "float32", 5).compare()
+    Case(either, "places left out", "float32", 5).compare()
 
 
-def test_arrays_that_begin_anywhere(backend):
+def test_arrays_that_begin_anywhere(either):
     """Vectors are read where they may be: an image of 360 bytes further on is no such place."""
     layers = nn.Conv2D(4), nn.ReLU()
     rng = np.random.default_rng(0)
     x, dy, w, b = put(
-        backend, tuple(rng.normal(size=s) for s in ((3, 5, 6, 3), (3, 5, 6, 4), (3, 3, 3, 4), (4,))), "float32"
+        either, tuple(rng.normal(size=s) for s in ((3, 5, 6, 3), (3, 5, 6, 4), (3, 3, 3, 4), (4,))), "float32"
     )
-    params = {"w": w, "b": backend.xp.concat([b, b])[2:6]}, {}
-    x, dy = x[1:], backend.xp.concat([b, backend.xp.reshape(dy, (-1,))])[2:242].reshape(2, 5, 6, 4)
+    params = {"w": w, "b": either.xp.concat([b, b])[2:6]}, {}
+    x, dy = x[1:], either.xp.concat([b, either.xp.reshape(dy, (-1,))])[2:242].reshape(2, 5, 6, 4)
     assert [a.data.ptr % 16 for a in (x, dy, params[0]["b"])] == [8, 8, 8]
-    Comparison(backend, group_of(layers), "float32").layers(layers, params, ((), ()), x, dy)
+    Comparison(either, group_of(layers), "float32").layers(layers, params, ((), ()), x, dy)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -278,24 +290,22 @@ def test_plans_fit_into_a_block():
 
 
 @pytest.mark.slow
-def test_random_shapes(backend):
+def test_random_shapes(either):
     """The source counts as the plan does: it would not compile otherwise."""
     compared = 0
     for conv in itertools.islice(random_convolutions(100), 0, 100, 5):
         rng = np.random.default_rng(conv.filters)
         kernel = conv.rows.kernel, conv.columns.kernel, conv.channels, conv.filters
         image = 2, conv.rows.size, conv.columns.size, conv.channels
-        given = put(
-            backend, tuple(rng.integers(-2, 3, s).astype(float) for s in (image, kernel, kernel[3:])), "float32"
-        )
+        given = put(either, tuple(rng.integers(-2, 3, s).astype(float) for s in (image, kernel, kernel[3:])), "float32")
         made = convolve(conv, *given)
         if made is NotImplemented:
             continue
         y, backward = made
-        dy = put(backend, rng.normal(size=y.shape), "float32")
+        dy = put(either, rng.normal(size=y.shape), "float32")
         with portable():
             expected, way_back = by_members(conv, *given)
-            assert_close(get(backend, (y, *backward(dy))), get(backend, (expected, *way_back(dy))), "float32")
+            assert_close(get(either, (y, *backward(dy))), get(either, (expected, *way_back(dy))), "float32")
         compared += 1
     assert compared > 10
 

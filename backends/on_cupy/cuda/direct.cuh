@@ -38,9 +38,14 @@ __device__ void add(Reals<N>& total, const Reals<N>& a) {
   for (int k = 0; k < N; k++) total.at[k] += a.at[k];
 }
 
+// Those from x[i] on, where i is a multiple of N: written so, the compiler sees that they begin where a vector may.
 template <int N>
-__device__ Reals<N> reals_at(const REAL* x, Size i) {
-  return *(const Reals<N>*)(x + i);
+__device__ const Reals<N>& reals_at(const REAL* x, Size i) {
+  return ((const Reals<N>*)x)[i / N];
+}
+template <int N>
+__device__ Reals<N>& reals_at(REAL* x, Size i) {
+  return ((Reals<N>*)x)[i / N];
 }
 
 // Cells, and those that have a value: pooling leaves places out that fill no window. A NaN among them gives NaN to its

@@ -98,6 +98,6 @@ KERNEL convolved_inputs(const REAL* dy, const unsigned char* codes, const REAL* 
     for (int p = 0; p < PARTS; p++)
       add(value, sums[((p * STRIDE_ROWS + i) * PIXELS + in_strip) * UNITS +
                       (along / PIXELS * BAND + in_band / STRIDE_ROWS) * GROUPS + g]);
-    *(Reals<WIDE>*)(dx + ((n * HEIGHT + row) * WIDTH + column) * CHANNELS + first_channel + g * WIDE) = value;
+    reals_at<WIDE>(dx, ((n * HEIGHT + row) * WIDTH + column) * CHANNELS + first_channel + g * WIDE) = value;
   }
 }

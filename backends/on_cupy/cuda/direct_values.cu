@@ -104,6 +104,6 @@ KERNEL convolved_values(const REAL* x, const REAL* w, const REAL* b, REAL* y, un
     }
     if (IS_CODED) *(Codes<WIDE>*)(codes + ((n * CELL_ROWS + row) * CELL_COLUMNS + column) * FILTERS + filter) = code;
     if (row < VALUE_ROWS && column < VALUE_COLUMNS)
-      *(Reals<WIDE>*)(y + ((n * VALUE_ROWS + row) * VALUE_COLUMNS + column) * FILTERS + filter) = value;
+      reals_at<WIDE>(y, ((n * VALUE_ROWS + row) * VALUE_COLUMNS + column) * FILTERS + filter) = value;
   }
 }

@@ -94,7 +94,7 @@ KERNEL convolved_weights(const REAL* x, const REAL* dy, const unsigned char* cod
 #pragma unroll
     for (int p = 0; p < PARTS; p++) add(value, sums[p * (KERNEL_SIZE / WIDE) + i]);
     const int g = i % GROUPS, c = i / GROUPS % TILE_IN, place = i / (GROUPS * TILE_IN);
-    *(Reals<WIDE>*)(out + (place * CHANNELS + first_channel + c) * FILTERS + first_filter + g * WIDE) = value;
+    reals_at<WIDE>(out, (place * CHANNELS + first_channel + c) * FILTERS + first_filter + g * WIDE) = value;
   }
   if (first_channel == 0 && me < TILE) {
     for (int i = 1; i < HELPERS; i++) bias_total += bias_sums[i * TILE + me];
