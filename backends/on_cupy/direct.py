@@ -17,7 +17,7 @@ from portnn.functional.windows import axes, pair
 from portnn.groups import Group
 
 from . import direct_plan
-from .compile import FLOATS, ahead, dense, empty, kernel
+from .compile import FLOATS, ahead, dense, empty, is_array, kernel
 from .direct_plan import Convolution, Plan
 from .sums import column_sums
 
@@ -132,10 +132,10 @@ def _fits(layers: Sequence[Any]) -> bool:
 
 def _group(layers: Any, params: Any, states: Any, x: Any, *, train: bool, rngs: Any) -> Any:
     w, b = params[0]["w"], params[0]["b"]
-    shape = *layers[0].kernel, x.shape[-1], layers[0].channels
-    if x.ndim != 4 or w.shape != shape or b.shape != shape[3:] or x.dtype not in FLOATS:
+    if not all(is_array(a) and a.dtype == x.dtype for a in (x, w, b)) or x.dtype not in FLOATS:
         return NotImplemented
-    if w.dtype != x.dtype or b.dtype != x.dtype:
+    shape = *layers[0].kernel, x.shape[-1], layers[0].channels
+    if x.ndim != 4 or w.shape != shape or b.shape != shape[3:]:
         return NotImplemented
     made = convolve(convolution_of(layers, x.shape[1:], x.dtype), x, w, b, train)
     if made is NotImplemented:

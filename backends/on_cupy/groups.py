@@ -1,9 +1,9 @@
-"""Twins of several layers in a row for CuPy."""
+"""Groups for CuPy: several layers in a row, or the last ones and the loss, in few launches."""
 
 from __future__ import annotations
 
-from . import direct
+from . import affine_groups, direct, loss_groups
 
 __all__ = ["GROUPS"]
 
-GROUPS = (*direct.GROUPS,)
+GROUPS = (*loss_groups.GROUPS, *affine_groups.GROUPS, *direct.GROUPS)

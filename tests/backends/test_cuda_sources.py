@@ -4,8 +4,10 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from convolutions import choices, recipes
+from convolutions import plans, recipes
+from portnn_backends.on_cupy import affine_groups as cupy_affine_groups
 from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import loss_groups as cupy_loss_groups
 from portnn_backends.on_cupy import updates as cupy_updates
 
 import portnn.optim  # noqa: F401  (the twins of its rules ask for their signatures)
@@ -16,8 +18,20 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 #: What is to be chosen in each source: the least and the widest choice at least.
 CHOICES = {
     "activations": [{}],
+    "affine_groups": [{"ACTIVATION": kind.__name__} for kind in cupy_affine_groups.ACTIVATIONS],
     "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "linear": [{}],
+    "loss_groups": [
+        {"LOSS": loss.__name__, "ACTIVATION": activation, "SCORES": scores, "PER": per, "TARGET": target}
+        for loss, activation, scores, per, target in zip(
+            cupy_loss_groups.LOSSES,
+            ["ReLU", "GELU", "None", "Tanh"],
+            [cupy_loss_groups.MOST_SCORES, 10, 1, 3],
+            [4, 4, 64, 8],
+            [np.dtype("int64"), *["REAL"] * 3],
+            strict=True,
+        )
+    ],
     "losses": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
     "noise": [{}],
     "normalization": [{}],
@@ -33,7 +47,7 @@ CHOICES = {
 #: train_mnist.py. Tried in every run: the two layers of one of them.
 DIRECT = {f"direct_{name}": name for name in ("values", "inputs", "weights")}
 CHOICES |= {
-    subject: [each for real in REALS for each in choices(name, ("cnn",), real)] for subject, name in DIRECT.items()
+    subject: [each for real in REALS for each in plans(name, ("cnn",), real)] for subject, name in DIRECT.items()
 }
 
 
@@ -85,10 +99,10 @@ def test_every_source_is_compiled_here():
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
 
 
-def check(subject, architecture, real, chosen=None):
-    for choice in CHOICES[subject] if chosen is None else chosen:
-        if subject in DIRECT and choice["REAL"] != real:
-            continue
+def check(subject, architecture, real, choices):
+    for choice in choices:
+        if choice.get("REAL", real) in REALS and choice.get("REAL", real) != real:
+            continue  # a plan of the other type
         options = cupy_compile.compiler_options({"REAL": real} | choice)
         assert compile_source(cupy_compile.source(subject), options, architecture).startswith(b"\x7fELF")
 
@@ -97,7 +111,7 @@ def check(subject, architecture, real, chosen=None):
 @pytest.mark.parametrize(("architecture", "real"), [("sm_75", REALS[0]), ("sm_100", REALS[1])], ids=str)
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles(subject, architecture, real):
-    check(subject, architecture, real)
+    check(subject, architecture, real, CHOICES[subject][: 4 if subject in DIRECT else 2])
 
 
 @pytest.mark.slow
@@ -106,7 +120,7 @@ def test_compiles(subject, architecture, real):
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles_for_every_architecture(subject, architecture, real):
-    check(subject, architecture, real)
+    check(subject, architecture, real, CHOICES[subject])
 
 
 @pytest.mark.slow
@@ -115,7 +129,7 @@ def test_compiles_for_every_architecture(subject, architecture, real):
 @pytest.mark.parametrize("subject", DIRECT)
 def test_convolutions_of_every_network_compile(subject, architecture):
     for real in REALS:
-        chosen = choices(DIRECT[subject], tuple(recipes()), real)
+        chosen = plans(DIRECT[subject], tuple(recipes()), real)
         assert len(chosen) == 8
         check(subject, architecture, real, chosen)
 
@@ -125,7 +139,7 @@ def test_convolutions_of_every_network_compile(subject, architecture):
 @pytest.mark.parametrize("subject", DIRECT)
 def test_sums_of_convolutions_stay_in_registers(subject, names):
     """Local memory, where the compiler puts what it has no registers for, is as far away as any other."""
-    for choice in choices(DIRECT[subject], names, REALS[0]):
+    for choice in plans(DIRECT[subject], names, REALS[0]):
         log = log_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice), "sm_90")
         assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
 
@@ -134,7 +148,7 @@ def test_sums_of_convolutions_stay_in_registers(subject, names):
 @pytest.mark.parametrize(("subject", "scalars"), [("direct_values", 0), ("direct_inputs", 0), ("direct_weights", 1)])
 def test_convolutions_write_vectors(subject, scalars):
     """All that goes to memory but the gradient of a bias: the compiler must see that it begins where a vector may."""
-    (_, choice) = choices(DIRECT[subject], ("cnn",), REALS[0])
+    (_, choice) = plans(DIRECT[subject], ("cnn",), REALS[0])
     code = ptx_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice))
     assert code.count("st.global.v4.f32") == 1
     assert code.count("st.global.f32") == scalars

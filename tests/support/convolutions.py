@@ -39,7 +39,7 @@ def convolutions(name: str, dtype: Any, image: tuple[int, int] = (28, 28)) -> It
         shape = layer.init(ShapeStream(), shape)[2]
 
 
-def choices(name: str, names: tuple[str, ...], dtype: Any) -> list[dict[str, Any]]:
+def plans(name: str, names: tuple[str, ...], dtype: Any) -> list[dict[str, Any]]:
     """What is put into a source for these networks: "values", "inputs" or "weights"."""
     found = [getattr(direct_plan, name)(conv) for model in names for conv in convolutions(model, dtype)]
     return [{"REAL": np.dtype(dtype), **plan.options} for plan in found]

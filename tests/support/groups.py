@@ -52,8 +52,10 @@ def members_of(kinds: type | tuple[type, ...]) -> list[Any]:
 
 
 def rows_of(group: Group) -> Iterator[tuple[Any, ...]]:
-    """Every row of members that the group takes."""
-    for members in itertools.product(*map(members_of, group.members)):
+    """Rows of members that the group takes, in which each of them is at least once."""
+    every = [members_of(kinds) for kinds in group.members]
+    for i in range(max(map(len, every))):
+        members = tuple(some[i % len(some)] for some in every)
         if group.takes(members):
             yield members
 
