@@ -1,4 +1,4 @@
-"""Groups of convolution with the pooling and the ReLU behind it: one launch, and two or three for the way back.
+"""Groups of convolution with the pooling and the ReLU behind it: one launch, and two for the way back.
 
 No windows are laid out: the image and the kernel lie in shared memory, and what is pooled never reaches memory. The
 sources are compiled for the shapes of a network. Where they do not fit, the members compute, one after the other.
@@ -29,19 +29,30 @@ _CODE = np.dtype(np.uint8)
 _VECTOR = 16
 
 
-class _Plans(NamedTuple):
+#: Blocks of a grid along its first axis, at most.
+_BLOCKS = 2**31 - 1
+
+
+class _Kernels(NamedTuple):
+    """The plans of a convolution, and what is put into the three sources: the values, all slopes, those of weights."""
+
     values: Plan
     inputs: Plan
     weights: Plan
+    sources: dict[str, dict[str, int]]
 
 
 @functools.cache
-def _plans(conv: Convolution) -> _Plans | None:
-    """How the three kernels of a convolution are launched; None where one of them does not fit."""
+def _kernels(conv: Convolution) -> _Kernels | None:
+    """None where one of them does not fit."""
     if not direct_plan.fits(conv):
         return None
     values, inputs, weights = direct_plan.values(conv), direct_plan.inputs(conv), direct_plan.weights(conv)
-    return None if values is None or inputs is None or weights is None else _Plans(values, inputs, weights)
+    if values is None or inputs is None or weights is None:
+        return None
+    parts = {"values": (values,), "slopes": (inputs, weights), "weights": (weights,)}
+    sources = {name: direct_plan.options_of(*plans) for name, plans in parts.items()}
+    return _Kernels(values, inputs, weights, sources)
 
 
 def convolve(conv: Convolution, x: Any, w: Any, b: Any, train: bool = True) -> Any:
@@ -61,35 +72,41 @@ def convolve(conv: Convolution, x: Any, w: Any, b: Any, train: bool = True) -> A
     backward : callable
         ``backward(dy, input_grad=True) -> (dx, dw, db)``; dx is None where it is not wanted.
     """
-    plans = _plans(conv)
-    if plans is None or not x.size:
+    found, real, n = _kernels(conv), x.dtype, len(x)
+    if found is None or not x.size:
         return NotImplemented
-    real, n = x.dtype, len(x)
+    values, inputs, weights, sources = found
+    bands = n * weights.bands
+    rows = min(bands, direct_plan.ROWS)
+    if n * max(values.blocks, inputs.blocks) + rows * weights.blocks > _BLOCKS:
+        return NotImplemented
     if train:
-        for name, plan in plans._asdict().items():
-            ahead(f"direct_{name}", REAL=real, **plan.options)
+        for name, options in sources.items():
+            ahead(f"direct_{name}", REAL=real, **options)
+
+    def launch(name: str, blocks: int, *arguments: Any) -> None:
+        options = sources[name]
+        launched = kernel(f"direct_{name}", f"convolved_{name}", REAL=real, **options)
+        launched((blocks,), (options["BLOCK"],), arguments)
+
     x, w, b = _aligned(x), _aligned(w), _aligned(b)
     y = empty((n, *conv.shape), real)
     codes = empty((n, *conv.cells, conv.filters) if conv.coded else (0,), _CODE)
-    _launch("values", n, plans.values, (x, w, b, y, codes))
+    launch("values", n * values.blocks, x, w, b, y, codes)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
         dy, dx = _aligned(dy), None
+        sums = empty((rows, w.size + conv.filters), real)
         if input_grad:
             dx = empty(x.shape, real)
-            _launch("inputs", n, plans.inputs, (dy, codes, w, dx))
-        bands = n * plans.weights.bands
-        rows = empty((min(bands, direct_plan.ROWS), w.size + conv.filters), real)
-        _launch("weights", len(rows), plans.weights, (x, dy, codes, bands, rows))
-        sums = column_sums(rows)
-        return dx, sums[: w.size].reshape(w.shape), sums[w.size :]
+            blocks = n * inputs.blocks + rows * weights.blocks
+            launch("slopes", blocks, x, dy, codes, w, n, bands, rows, dx, sums)
+        else:
+            launch("weights", rows * weights.blocks, x, dy, codes, bands, rows, sums)
+        total = column_sums(sums)
+        return dx, total[: w.size].reshape(w.shape), total[w.size :]
 
     return y, backward
-
-
-def _launch(name: str, across: int, plan: Plan, arguments: tuple[Any, ...]) -> None:
-    launched = kernel(f"direct_{name}", f"convolved_{name}", REAL=arguments[0].dtype, **plan.options)
-    launched((across, plan.blocks), (plan.block,), arguments)
 
 
 def _aligned(x: Any) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from portnn.functional.windows import Axis
 
-__all__ = ["ROWS", "Convolution", "Plan", "fits", "inputs", "values", "weights"]
+__all__ = ["ROWS", "Convolution", "Plan", "fits", "inputs", "options_of", "values", "weights"]
 
 #: Bytes of shared memory that every GPU gives a block without being asked.
 _SHARED = 48 * 1024
@@ -115,15 +115,28 @@ class Convolution:
 
 @dataclass(frozen=True, order=True)
 class Plan:
-    """How one kernel of a convolution is launched, and what is put into its source."""
+    """How the work of a kernel, or of a part of one, is shared out.
+
+    Attributes
+    ----------
+    cost : float
+        See `_cost`.
+    block, blocks : int
+        Threads of a block, and blocks for an image, or for a row of sums.
+    shared : int
+        Numbers in shared memory.
+    options : dict
+        What is put into the source.
+    bands : int
+        Into which an image is parted.
+    """
 
     cost: float
     block: int
-    #: Blocks for an image, or for a row of sums.
     blocks: int
+    shared: int
     options: dict[str, int] = field(compare=False)
-    #: Bands that an image is parted into.
-    bands: int = field(default=1, compare=False)
+    bands: int = field(compare=False)
 
 
 def fits(conv: Convolution) -> bool:
@@ -152,6 +165,12 @@ def inputs(conv: Convolution) -> Plan | None:
 def weights(conv: Convolution) -> Plan | None:
     """For the gradients of kernel and bias."""
     return min(_weights(conv), default=None)
+
+
+def options_of(*plans: Plan) -> dict[str, int]:
+    """What is put into a source whose blocks follow one of these plans each."""
+    together = {"BLOCK": max(plan.block for plan in plans), "SHARED": max(plan.shared for plan in plans)}
+    return {key: value for plan in plans for key, value in plan.options.items()} | together
 
 
 def _values(conv: Convolution) -> Iterator[Plan]:
@@ -210,7 +229,7 @@ def _inputs(conv: Convolution) -> Iterator[Plan]:
                         turns = -(-depths // parts)
                         yield from _plan(
                             conv,
-                            {"TILE": tile, "WIDE": wide, "LENGTH": length, "DEEP": deep, "BAND": band, "PARTS": parts},
+                            _called("INPUTS", TILE=tile, WIDE=wide, LENGTH=length, DEEP=deep, BAND=band, PARTS=parts),
                             bands=bands,
                             blocks=bands * conv.channels // tile,
                             block=units * parts,
@@ -239,12 +258,12 @@ def _weights(conv: Convolution) -> Iterator[Plan]:
                     places = -(-band // parts) * columns.count
                     yield from _plan(
                         conv,
-                        {"TILE_IN": tile_in, "TILE": tile, "WIDE": wide, "DEEP": deep, "BAND": band, "PARTS": parts},
+                        _called("WEIGHTS", TILE_IN=tile_in, TILE=tile, WIDE=wide, DEEP=deep, BAND=band, PARTS=parts),
                         bands=bands,
                         # All bands of an image are taken by a block, and by so many others of other channels.
                         blocks=conv.channels // tile_in * conv.filters // tile,
                         block=units * parts,
-                        shared=max(slopes + image_rows * pitch * deep, parts * kernel) + units * parts,
+                        shared=max(slopes + image_rows * pitch * deep, parts * kernel) + _THREADS,
                         work=(bands * places * sums, bands * places * read + 2 * sums),
                         brought=bands * (image_rows * image_columns * depths + band * columns.count * groups),
                     )
@@ -264,7 +283,11 @@ def _plan(
     """The plan, if it fits into a block."""
     if 0 < block <= _THREADS and conv.bytes * shared <= _SHARED:
         cost = _cost(blocks, block, *work, brought)
-        yield Plan(cost, block, blocks, {**conv.options, **options, "BLOCK": block, "SHARED": shared}, bands)
+        yield Plan(cost, block, blocks, shared, {**conv.options, **options}, bands)
+
+
+def _called(part: str, **options: int) -> dict[str, int]:
+    return {f"{part}_{key}": value for key, value in options.items()}
 
 
 def _cost(blocks: int, block: int, products: int, read: int, brought: int) -> float:

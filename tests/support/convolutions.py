@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from places import ROOT
-from portnn_backends.on_cupy import direct_plan
-from portnn_backends.on_cupy.direct import GROUPS, convolution_of
+from portnn_backends.on_cupy.direct import GROUPS, _kernels, convolution_of
 from portnn_backends.on_cupy.direct_plan import Convolution
 
 from portnn import nn
@@ -40,6 +39,6 @@ def convolutions(name: str, dtype: Any, image: tuple[int, int] = (28, 28)) -> It
 
 
 def plans(name: str, names: tuple[str, ...], dtype: Any) -> list[dict[str, Any]]:
-    """What is put into a source for these networks: "values", "inputs" or "weights"."""
-    found = [getattr(direct_plan, name)(conv) for model in names for conv in convolutions(model, dtype)]
-    return [{"REAL": np.dtype(dtype), **plan.options} for plan in found]
+    """What is put into a source for these networks: "values", "slopes" or "weights"."""
+    found = [_kernels(conv) for model in names for conv in convolutions(model, dtype)]
+    return [{"REAL": np.dtype(dtype), **kernels.sources[name]} for kernels in found if kernels is not None]

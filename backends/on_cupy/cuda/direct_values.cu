@@ -7,7 +7,7 @@
 
 constexpr int DEPTHS = CHANNELS / DEEP, GROUPS = TILE / WIDE, TILES = FILTERS / TILE;
 constexpr int STRIPS = parts_of(CELL_COLUMNS, LENGTH), PLACES = LENGTH * POOL_COLUMNS;
-constexpr int UNITS = GROUPS * BAND * STRIPS, TOGETHER = UNITS * PARTS;
+constexpr int UNITS = GROUPS * BAND * STRIPS, BLOCKS = parts_of(CELL_ROWS, BAND) * TILES;
 constexpr int SPAN = (PLACES - 1) * STRIDE_COLUMNS + KERNEL_COLUMNS;
 constexpr int IMAGE_ROWS = (BAND * POOL_ROWS - 1) * STRIDE_ROWS + KERNEL_ROWS;
 constexpr int IMAGE_COLUMNS = (STRIPS * PLACES - 1) * STRIDE_COLUMNS + KERNEL_COLUMNS;
@@ -15,19 +15,19 @@ constexpr int PITCH = IMAGE_COLUMNS * DEPTHS | 1;  // odd: the rows begin in dif
 constexpr int KERNEL_SIZE = KERNEL_ROWS * KERNEL_COLUMNS * CHANNELS * TILE;
 constexpr int SUMS = PARTS * UNITS * POOL_ROWS * PLACES * WIDE;
 constexpr int ROOM = most(KERNEL_SIZE + IMAGE_ROWS * PITCH * DEEP, SUMS);
-static_assert(TOGETHER == BLOCK && ROOM == SHARED, "direct_plan.py has counted otherwise");
+static_assert(UNITS * PARTS == BLOCK && ROOM == SHARED, "direct_plan.py has counted otherwise");
 
 KERNEL convolved_values(const REAL* x, const REAL* w, const REAL* b, REAL* y, unsigned char* codes) {
   __shared__ Reals<16 / sizeof(REAL)> memory[parts_of(ROOM, 16 / sizeof(REAL))];
   Reals<WIDE>*kernel = (Reals<WIDE>*)memory, *sums = (Reals<WIDE>*)memory;
   Reals<DEEP>* image = (Reals<DEEP>*)((REAL*)memory + KERNEL_SIZE);
-  const Size n = blockIdx.x;
-  const int first_filter = (int)blockIdx.y % TILES * TILE, first_row = (int)blockIdx.y / TILES * BAND;
+  const Size n = blockIdx.x / BLOCKS;
+  const int number = blockIdx.x % BLOCKS, first_filter = number % TILES * TILE, first_row = number / TILES * BAND;
   const int me = threadIdx.x;
 
-  for (int i = me; i < KERNEL_SIZE / WIDE; i += TOGETHER)
+  for (int i = me; i < KERNEL_SIZE / WIDE; i += BLOCK)
     kernel[i] = reals_at<WIDE>(w, (Size)(i / GROUPS) * FILTERS + first_filter + i % GROUPS * WIDE);
-  for (int i = me; i < IMAGE_ROWS * IMAGE_COLUMNS * DEPTHS; i += TOGETHER) {
+  for (int i = me; i < IMAGE_ROWS * IMAGE_COLUMNS * DEPTHS; i += BLOCK) {
     const int along = i % (IMAGE_COLUMNS * DEPTHS), row = i / (IMAGE_COLUMNS * DEPTHS);
     image[row * PITCH + along] = pixel_at<DEEP>(
         x, n, first_row * POOL_ROWS * STRIDE_ROWS - TOP + row, along / DEPTHS - LEFT, along % DEPTHS * DEEP);
@@ -70,7 +70,7 @@ KERNEL convolved_values(const REAL* x, const REAL* w, const REAL* b, REAL* y, un
     for (int j = 0; j < PLACES; j++) sums[((part * POOL_ROWS + i) * PLACES + j) * UNITS + unit] = total[i][j];
   __syncthreads();
 
-  for (int cell = me; cell < BAND * CELL_COLUMNS * GROUPS; cell += TOGETHER) {
+  for (int cell = me; cell < BAND * CELL_COLUMNS * GROUPS; cell += BLOCK) {
     const int g = cell % GROUPS, column = cell / GROUPS % CELL_COLUMNS, in_band = cell / (GROUPS * CELL_COLUMNS);
     const int row = first_row + in_band, filter = first_filter + g * WIDE;
     if (row >= CELL_ROWS) continue;
