@@ -17,7 +17,7 @@ from portnn.functional.reductions import of_all
 from portnn.groups import Group
 
 from .affine_groups import ACTIVATIONS, Activated, is_affine
-from .compile import by_columns, dense, empty, is_array, kernel
+from .compile import THREADS, by_columns, dense, empty, is_array, kernel
 from .sums import slabs_of
 
 __all__ = ["GROUPS", "LOSSES", "MOST_SCORES"]
@@ -33,16 +33,20 @@ LOSSES: dict[type, str | None] = {
 #: The widest last layer.
 MOST_SCORES = 16
 
-#: Threads of a block at most, weights that a thread holds at most, and as many values of a row as gain by it.
-_THREADS, _WEIGHTS, _VALUES = 512, 64, 4
+#: Threads of a block at most; weights that a thread holds, and values of a row that it takes, at most: it has registers
+#: for no more. And as many values as gain by it.
+_THREADS, _WEIGHTS, _MOST_VALUES, _VALUES = 512, 64, 16, 4
 
 #: Blocks that keep any GPU busy.
 _BLOCKS = 512
 
+#: Columns of a block where there are few rows: neighbouring threads still read the 32 bytes that memory gives at once.
+_NARROW = 8
+
 
 def _values_of_thread(k: int, scores: int) -> int | None:
     """How many values of a row of k a thread takes; None where it cannot hold the weights of so many."""
-    most = _WEIGHTS // scores
+    most = min(_WEIGHTS // scores, _MOST_VALUES)
     per = min(_VALUES, most)
     if k > per * _THREADS:
         per = math.ceil(k / _THREADS)
@@ -94,7 +98,7 @@ class _Head:
         )
         sums = empty((slabs if slabs > 1 else 0, k + 1, scores + 1), np.dtype(np.float64))
         columns = kernel("loss_groups", "head_columns", **options)
-        columns(*by_columns(n, k + 1, slabs), (h, dz, values, dp, int(wanted), n, k, scale, sums, *made))
+        columns(*_by_columns(n, k + 1, slabs), (h, dz, values, dp, int(wanted), n, k, scale, sums, *made))
         if slabs > 1:
             totals = kernel("loss_groups", "head_totals", **options)
             totals(*by_columns(slabs, (k + 1) * (scores + 1), 1), (sums, slabs, int(wanted), k, scale, *made))
@@ -102,6 +106,13 @@ class _Head:
     @property
     def grads(self) -> dict[str, Any]:
         return {"w": self.dw, "b": self.db}
+
+
+def _by_columns(n: int, m: int, slabs: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Grid and block for the sums over n rows: of few rows, a thread has fewer, so that all of them wait less."""
+    if slabs > 1 or m <= _NARROW:
+        return by_columns(n, m, slabs)
+    return (math.ceil(m / _NARROW), 1), (_NARROW, THREADS // _NARROW)
 
 
 def _takes(loss: Any, params: Any, like: Any, n: int, target: Any, weight: Any) -> bool:

@@ -27,7 +27,7 @@ CHOICES = {
             cupy_loss_groups.LOSSES,
             ["ReLU", "GELU", "None", "Tanh"],
             [cupy_loss_groups.MOST_SCORES, 10, 1, 3],
-            [4, 4, 64, 8],
+            [4, 4, 16, 8],
             [np.dtype("int64"), *["REAL"] * 3],
             strict=True,
         )

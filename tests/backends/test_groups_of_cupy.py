@@ -136,7 +136,7 @@ def test_what_the_groups_refuse(backend):
         assert refuses(backend, squares, (w,), x, target, None)
     for weight in (f32(3), f32(4, 1), put(backend, np.ones(4), "float64"), np.ones(4)):
         assert refuses(backend, head, (w,), x, labels, weight)
-    wide = cupy_loss_groups._THREADS * cupy_loss_groups._WEIGHTS // 3 + 1
+    wide = cupy_loss_groups._THREADS * cupy_loss_groups._MOST_VALUES + 1
     assert refuses(backend, head, ({"w": f32(wide, 3), "b": f32(3)},), f32(4, wide), labels, None)
     assert refuses(backend, deep, (w, {}, {"w": f32(2, 3), "b": f32(3)}), x, labels, None)
 
@@ -148,7 +148,7 @@ def test_last_layers_that_are_too_wide_are_no_heads(backend):
         ((nn.Affine(most + 1), LABELS), False),
         ((nn.Affine(2_048), act, nn.Affine(most), LABELS), True),
         ((nn.Affine(2_049), act, nn.Affine(most), LABELS), False),
-        ((nn.Affine(32_768), act, nn.Affine(1), LABELS), True),
+        ((nn.Affine(8_192), act, nn.Affine(1), LABELS), True),
         ((nn.Affine(4), act, nn.Affine(3), losses.Huber()), False),
     ):
         assert any(group.takes(members) for group in backend.groups()) is fit

@@ -7,7 +7,7 @@ from helpers import assert_equal, get
 
 from portnn import Network, Trainer, kernels, losses, nn, optim, tree
 from portnn.backend import backend_class_of, get_backend
-from portnn.errors import ShapeError
+from portnn.errors import DivergenceError, ShapeError
 from portnn.nn.grouping import grouped, joined
 from portnn.random import Stream
 
@@ -156,6 +156,22 @@ def test_a_training_in_groups_has_the_same_bits(monkeypatch, optimizer, options)
     assert_equal(*(run[0] for run in (trained(optimizer, **options), expected)))
     assert groups[0].function.calls
     assert bool(groups[1].function.calls) is ("batch_size" in options)
+
+
+@pytest.mark.parametrize("place", [(0,), (1, 0), (2,)])
+def test_where_a_training_diverges_the_layer_is_named_by_its_own_place(monkeypatch, place):
+    groups = [pair(), head()]
+    monkeypatch.setattr(backend_class_of(np.ndarray), "groups", classmethod(lambda cls: groups))
+    layer = nn.Sequential([nn.Affine(4), nn.Sequential([nn.Affine(4), nn.ReLU()]), LAST])
+    trainer = Trainer(Network(layer, 4, rng=0), LOSS, optim.SGD(), rng=0)
+    there = trainer.network.params
+    for i in place:
+        there = there[i]
+    there["b"][...] = np.inf
+    name = ".".join(map(str, place))
+    with pytest.raises(DivergenceError, match=rf"the first layer whose output is not finite is {name} \(Affine\)"):
+        trainer.fit(np.ones((4, 4), np.float32), np.arange(4) % 3, batch_size=4)
+    assert all(group.function.calls for group in groups)
 
 
 def test_backends_have_none_unless_they_say_so():

@@ -102,29 +102,42 @@ struct Sums {
 };
 
 // The gradients of w and b, the value of the loss, scale times the sum of all values, and the sums of the columns of
-// dh, where it is wanted. Of more slabs than one, the sums of each: (slabs, k + 1, SCORES + 1).
+// dh, where it is wanted. Of more slabs than one, the sums of each: (slabs, k + 1, SCORES + 1). As sum_rows, but a thread
+// has few rows: it need not sum in double precision, which would take most of the time.
 KERNEL head_columns(
     const REAL* h, const REAL* dz, const REAL* values, const REAL* dh, Size wanted, Size n, Size k, double scale,
     double* sums, REAL* dw, REAL* db, REAL* value, REAL* dh_sums) {
-  const Sums all{dw, db, value, dh_sums, wanted, scale};
-  sum_rows<SCORES + 1>(
-      n, k + 1,
-      [&](Size row, Size column, double* total) {
-        const REAL x = column < k ? h[row * k + column] : (REAL)1;
+  constexpr int K = SCORES + 1;
+  __shared__ REAL parts[K][THREADS];
+  const int number = threadIdx.y * blockDim.x + threadIdx.x;
+  const Size column = COLUMN, slab = (n + gridDim.y - 1) / gridDim.y, start = slab * blockIdx.y;
+  const Size end = start + slab < n ? start + slab : n;
+  REAL total[K] = {};
+  if (column <= k)
+    for (Size row = start + threadIdx.y; row < end; row += blockDim.y) {
+      const REAL x = column < k ? h[row * k + column] : (REAL)1;
 #pragma unroll
-        for (int j = 0; j < SCORES; j++) total[j] += x * dz[row * SCORES + j];
-        if (column == k)
-          total[SCORES] += values[row];
-        else if (wanted)
-          total[SCORES] += dh[row * k + column];
-      },
-      [&](Size column, const double* total) {
-        for (int j = 0; j <= SCORES; j++)
-          if (gridDim.y == 1)
-            all.put(column, j, k, total[j]);
-          else
-            sums[(blockIdx.y * (k + 1) + column) * (SCORES + 1) + j] = total[j];
-      });
+      for (int j = 0; j < SCORES; j++) total[j] += x * dz[row * SCORES + j];
+      if (column == k)
+        total[SCORES] += values[row];
+      else if (wanted)
+        total[SCORES] += dh[row * k + column];
+    }
+#pragma unroll
+  for (int j = 0; j < K; j++) parts[j][number] = total[j];
+  __syncthreads();
+  const Sums all{dw, db, value, dh_sums, wanted, scale};
+  for (int i = number; i < K * blockDim.x; i += blockDim.x * blockDim.y) {
+    const int x = i % blockDim.x, j = i / blockDim.x;
+    const Size summed = (Size)blockIdx.x * blockDim.x + x;
+    if (summed > k) continue;
+    double sum = 0;
+    for (int y = 0; y < blockDim.y; y++) sum += parts[j][y * blockDim.x + x];
+    if (gridDim.y == 1)
+      all.put(summed, j, k, sum);
+    else
+      sums[(blockIdx.y * (k + 1) + summed) * K + j] = sum;
+  }
 }
 
 // The sums over the slabs.
