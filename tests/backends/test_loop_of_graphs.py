@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("cupy")
 
+from convolutions import recipes
 from cupy_on_host import COMPILER, CupyOnHost, launches
 from cupy_on_host.arrays import reductions_recorded
 from cupy_on_host.recorded import Plain, Portable, Recorded, nodes, open_recorded
@@ -179,6 +180,17 @@ def test_how_many_launches_a_step_has():
     forward = ["take", "divided_rows", *["product", "activated"] * 2, "head_rows", "head_columns"]
     assert found == [*forward, *["product"] * 2, "activated_slopes", "product", "adam", "end_turn"]
     assert len(found) == 14
+
+
+def test_how_many_launches_a_step_of_a_convolutional_network_has():
+    """Of the one of scripts/models.py; 46 without groups."""
+    recipe = recipes()["cnn"]
+    (graph,) = graphs_of(recipe.network((28, 28), 10, recipe.hidden).layers, (28, 28), 128)
+    found = nodes(graph)
+    affine = ["product", "activated", "head_rows", "head_columns", *["product"] * 2]
+    back = ["convolved_slopes", "column_sums", "convolved_weights", "column_sums"]
+    assert found == ["take", "divided_rows", *["convolved_values"] * 2, *affine, *back, "adam", "end_turn"]
+    assert len(found) == 16
 
 
 def stepped(counts):
