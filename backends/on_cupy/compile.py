@@ -120,10 +120,10 @@ def _key(subject: str, options: Mapping[str, Any]) -> Any:
 @functools.cache
 def ahead(subject: str, **options: Any) -> None:
     """Have a source compiled while something else is done; `kernel`, of the same options, waits for it."""
-    device = library().cuda.Device()
+    device = library().cuda.Device().id
 
     def compile_it() -> None:
-        with device:  # of which a thread has its own
+        with library().cuda.Device(device):  # of which every thread has its own
             _made(subject, options).compile()  # CuPy keeps what comes of it, by the source
 
     _under_way[_key(subject, options)] = _compilers().submit(compile_it)

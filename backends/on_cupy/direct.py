@@ -18,7 +18,8 @@ from portnn.groups import Group
 
 from . import direct_plan
 from .compile import FLOATS, ahead, dense, empty, is_array, kernel
-from .direct_plan import Convolution, Plan
+from .direct_convolution import Convolution
+from .direct_plan import Plan
 from .sums import column_sums
 
 __all__ = ["GROUPS", "convolution_of", "convolve"]
@@ -27,7 +28,6 @@ _CODE = np.dtype(np.uint8)
 
 #: Bytes that are read at once: where the arrays of these kernels have to begin.
 _VECTOR = 16
-
 
 #: Blocks of a grid along its first axis, at most.
 _BLOCKS = 2**31 - 1

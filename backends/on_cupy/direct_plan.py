@@ -11,9 +11,9 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from portnn.functional.windows import Axis
+from .direct_convolution import Convolution
 
-__all__ = ["ROWS", "Convolution", "Plan", "fits", "inputs", "options_of", "values", "weights"]
+__all__ = ["ROWS", "Plan", "fits", "inputs", "options_of", "values", "weights"]
 
 #: Bytes of shared memory that every GPU gives a block without being asked.
 _SHARED = 48 * 1024
@@ -27,7 +27,8 @@ _SUMS, _HELD = 72, 112
 #: Products that are written out in one loop, at most: the compiler takes a second for some thousands.
 _UNROLLED = 2400
 
-#: Channels and filters up to which this was seen to gain on an H100 are 16 and 32; more than these hold cuBLAS up.
+#: Channels and filters, at most. With 16 and 32 of them, kernels of this kind took half the time of unfolded products
+#: on an H100; where there are hundreds, a product is what a GPU is made for.
 _CHANNELS = 64
 
 #: For this many images, so many warps keep the 132 multiprocessors of an H100 busy.
@@ -38,79 +39,6 @@ _BRING = 0.4
 
 #: Rows of sums that the gradients of a kernel are left in, at most: they are summed in one launch then.
 ROWS = 128
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """A convolution with what stands behind it.
-
-    Attributes
-    ----------
-    rows, columns : Axis
-        The windows.
-    channels, filters : int
-        Of the images, and of what is made of them.
-    pool : (int, int)
-        Size of the windows of the pooling, which overlap no others; (1, 1) for none.
-    relu : bool
-        Whether there is a ReLU.
-    relu_first : bool
-        Whether it stands in front of the pooling.
-    bytes : int, default 4
-        Of a number.
-    """
-
-    rows: Axis
-    columns: Axis
-    channels: int
-    filters: int
-    pool: tuple[int, int] = (1, 1)
-    relu: bool = False
-    relu_first: bool = False
-    bytes: int = 4
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of the value of one image."""
-        return self.rows.count // self.pool[0], self.columns.count // self.pool[1], self.filters
-
-    @property
-    def nan_stays(self) -> bool:
-        """Whether each NaN of a window of the pooling goes back to its own place, and not the last one alone."""
-        return self.relu and (self.relu_first or self.pool == (1, 1))
-
-    @property
-    def coded(self) -> bool:
-        """Whether the way back needs a byte for each cell."""
-        return self.relu or self.pool != (1, 1)
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Windows of the pooling along both axes, with those that places are left out in where they count."""
-        counts = zip((self.rows.count, self.columns.count), self.pool, strict=True)
-        rows, columns = (-(-n // size) if self.nan_stays else n // size for n, size in counts)
-        return rows, columns
-
-    @property
-    def options(self) -> dict[str, int]:
-        return {
-            "HEIGHT": self.rows.size,
-            "WIDTH": self.columns.size,
-            "CHANNELS": self.channels,
-            "FILTERS": self.filters,
-            "KERNEL_ROWS": self.rows.kernel,
-            "KERNEL_COLUMNS": self.columns.kernel,
-            "STRIDE_ROWS": self.rows.stride,
-            "STRIDE_COLUMNS": self.columns.stride,
-            "TOP": self.rows.before,
-            "LEFT": self.columns.before,
-            "COUNT_ROWS": self.rows.count,
-            "COUNT_COLUMNS": self.columns.count,
-            "POOL_ROWS": self.pool[0],
-            "POOL_COLUMNS": self.pool[1],
-            "RELU": int(self.relu),
-            "NAN_STAYS": int(self.nan_stays),
-        }
 
 
 @dataclass(frozen=True, order=True)

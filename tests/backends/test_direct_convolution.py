@@ -5,24 +5,18 @@ What every group is held to stands in `test_groups`.
 """
 
 import itertools
-import re
-import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from convolutions import convolutions, recipes
-from cupy_on_host import COMPILER, fake_cupy, in_order, launches, open_cupy_on_host, with_source
+from convolutions import random_convolutions
+from cupy_on_host import COMPILER, in_order, launches, open_cupy_on_host, with_source
 from groups import Comparison, composition
 from helpers import assert_close, assert_equal, get, put
 from lanes import USABLE, open_lane
-from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import direct_plan
-from portnn_backends.on_cupy.direct import GROUPS, convolution_of, convolve
-from portnn_backends.on_cupy.direct_plan import Convolution
+from portnn_backends.on_cupy.direct import GROUPS, convolve
 
-from portnn import functional, nn
-from portnn.functional.windows import Axis
+from portnn import Network, Trainer, functional, losses, nn, optim
 from portnn.kernels import portable
 from portnn.random import Stream
 
@@ -202,41 +196,23 @@ def test_launches(backend):
     assert back == ["convolved_weights", "column_sums"]
 
 
-REFUSED = {
-    "dilation": ((nn.Conv2D(4, dilation=2),), (9, 9, 2)),
-    "many channels": ((nn.Conv2D(4),), (5, 5, 65)),
-    "many filters": ((nn.Conv2D(65),), (5, 5, 1)),
-    "a long kernel": ((nn.Conv2D(4, (1, 200)),), (1, 200, 64)),
-    "a wide image": ((nn.Conv2D(64), nn.ReLU()), (3, 5000, 64)),
-    "many places of a window": ((nn.Conv2D(4), nn.MaxPool2D(3)), (6, 6, 2)),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_fit_is_left_to_the_members(backend, name):
-    layers, shape = REFUSED[name]
-    params = [layer.init(Stream(0), shape)[0] for layer in layers[:1]] + [{} for _ in layers[1:]]
-    params, x = put(backend, (tuple(params), np.ones((1, *shape))), "float32")
-    with launches() as launched:
-        made = group_of(layers).function(layers, params, ((),) * len(layers), x, train=True, rngs=())
-    assert made is NotImplemented
-    assert launched == []
-
-
-@pytest.mark.parametrize(
-    "layers",
-    [
-        (nn.Conv2D(4, groups=2),),
-        (nn.ConvTranspose2D(4),),
-        (nn.Conv2D(4), nn.MaxPool2D(2, stride=1)),
-        (nn.Conv2D(4), nn.ReLU(), nn.MaxPool2D(padding=1)),
-        (nn.Conv2D(4), nn.AveragePool2D()),
-        (nn.Conv2D(4), nn.Tanh()),
-    ],
-    ids=str,
-)
-def test_no_group_of_other_layers(layers):
-    assert not [group for group in GROUPS if group.takes(layers)]
+@pytest.mark.slow
+def test_a_network_learns_as_on_the_cpu(backend):
+    """Of two convolutions, one of them with a normalisation behind it; the images are of odd sizes."""
+    first, second = (nn.Conv2D(4), nn.ReLU(), nn.MaxPool2D()), (nn.Conv2D(6, stride=2), nn.BatchNorm(), nn.ReLU())
+    layer = nn.Sequential([*first, *second, nn.Flatten(), nn.Affine(3)])
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (64, 9, 11, 2), np.uint8), rng.integers(0, 3, 64)
+    curves = []
+    for device in (backend, "cpu"):
+        network = Network(layer, (9, 11, 2), device=device, rng=0)
+        trainer = Trainer(network, losses.SoftmaxCrossEntropy(), optim.Adam(lr=0.01), rng=0)
+        with launches() as launched:
+            trainer.fit(x, y, epochs=5, batch_size=16)
+        assert (device == "cpu") != (launched.count("convolved_slopes") == launched.count("convolved_weights") == 20)
+        curves.append(trainer.history["loss"])
+    np.testing.assert_allclose(*curves, rtol=1e-4)
+    assert curves[0][-1] < 0.8 * curves[0][0]
 
 
 def test_arrays_that_do_not_belong_together(backend):
@@ -252,41 +228,6 @@ def test_arrays_that_do_not_belong_together(backend):
         x, w, b = (put(backend, right[other], "float64" if other == name else "float32") for other in "xwb")
         made = group_of(layers).function(layers, ({"w": w, "b": b},), ((),), x, train=False, rngs=())
         assert made is NotImplemented
-
-
-# How the work is shared out.
-
-
-def random_convolutions(count):
-    """Of any shapes that somebody may ask for."""
-    rng = np.random.default_rng(5)
-    made = 0
-    while made < count:
-        kernel, stride, before, after = (rng.integers(low, high, 2) for low, high in ((1, 6), (1, 4), (0, 3), (0, 3)))
-        size = rng.integers(1, 40, 2)
-        rows, columns = (
-            Axis(*(int(numbers[k]) for numbers in (size, kernel, stride)), 1, int(before[k]), int(after[k]))
-            for k in range(2)
-        )
-        pool = tuple(int(n) for n in rng.integers(1, 4, 2))
-        channels, filters = (int(n) for n in rng.integers(1, 65, 2))
-        relu, first = (bool(n) for n in rng.integers(0, 2, 2))
-        conv = Convolution(rows, columns, channels, filters, pool, relu, first)
-        if min(rows.count, columns.count) > 0 and direct_plan.fits(conv):
-            made += 1
-            yield conv
-
-
-def test_plans_fit_into_a_block():
-    found = 0
-    for conv in random_convolutions(150):
-        for plan in (direct_plan.values(conv), direct_plan.inputs(conv), direct_plan.weights(conv)):
-            if plan is not None:
-                found += 1
-                assert 0 < plan.block <= 256
-                assert plan.blocks > 0
-                assert plan.shared * 4 <= 48 * 1024
-    assert found > 300
 
 
 @pytest.mark.slow
@@ -327,65 +268,6 @@ def by_members(conv, x, w, b):
         return first(dy)
 
     return y, backward
-
-
-def test_every_convolution_of_our_networks_fits():
-    for name in recipes():
-        for conv in convolutions(name, "float32"):
-            assert direct_plan.values(conv)
-            assert direct_plan.inputs(conv)
-            assert direct_plan.weights(conv)
-
-
-# How they are compiled.
-
-
-def test_what_will_be_needed_is_compiled_at_the_same_time(backend, monkeypatch):
-    """All three wait for each other: none could be compiled alone. In prediction, there is no way back."""
-    meeting, begun, done = threading.Barrier(3), [], []
-
-    class Module:
-        def __init__(self, *, code, options):
-            (self.name,) = re.findall(r"^KERNEL (\w+)", code, re.MULTILINE)
-
-        def compile(self):
-            begun.append(self.name)
-            meeting.wait(timeout=30)
-            done.append(self.name)
-
-        def get_function(self, name):
-            assert done == [] or name in done or name == "column_sums"
-            return lambda grid, block, arguments: None
-
-    library = SimpleNamespace(**vars(fake_cupy) | {"RawModule": Module})
-    monkeypatch.setattr(cupy_compile, "library", lambda: library)
-    conv = convolution_of(*CASES["a pixel"], np.dtype("float32"))
-    arrays = put(backend, (np.ones((2, 7, 5, 4)), np.ones((1, 1, 4, 3)), np.ones(3)), "float32")
-    convolve(conv, *arrays, train=False)
-    assert begun == []
-    cupy_compile.kernel.cache_clear()
-    cupy_compile._module.cache_clear()
-    y, backward = convolve(conv, *arrays)
-    backward(y)
-    assert sorted(done) == ["convolved_slopes", "convolved_values", "convolved_weights"]
-
-
-def test_an_error_ahead_is_told_where_the_kernel_is_needed(backend, monkeypatch):
-    class Module:
-        def __init__(self, *, code, options):
-            pass
-
-        def compile(self):
-            raise RuntimeError("in a thread, where nobody listens")
-
-        def get_function(self, name):
-            raise RuntimeError("told")
-
-    library = SimpleNamespace(**vars(fake_cupy) | {"RawModule": Module})
-    monkeypatch.setattr(cupy_compile, "library", lambda: library)
-    cupy_compile.ahead("sums", REAL=np.dtype("float32"))
-    with pytest.raises(RuntimeError, match="told"):
-        cupy_compile.kernel("sums", "column_sums", REAL=np.dtype("float32"))
 
 
 # What the comparison is there to find.

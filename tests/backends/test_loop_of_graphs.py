@@ -101,11 +101,18 @@ def test_the_bits_of_the_plain_step(name):
         assert reduced == []
 
 
+IMAGES = nn.Sequential(
+    [
+        *(nn.Conv2D(4), nn.ReLU(), nn.MaxPool2D(), nn.Conv2D(4, 2), nn.MaxPool2D((1, 2)), nn.ReLU()),
+        *(nn.Flatten(), nn.Affine(3)),
+    ]
+)
 HIDDEN = nn.Sequential([nn.Affine(9), nn.Tanh(), nn.Sequential([nn.Affine(8), nn.ReLU()]), nn.Affine(3)])
 
 #: Trainings whose steps are made of groups.
 GROUPED = {
     "one after the other": (case(HIDDEN, (4,)), {"activated", "activated_slopes", "head_rows", "head_columns"}),
+    "images": (case(IMAGES, (6, 5, 2)), {"convolved_values", "convolved_slopes", "convolved_weights"}),
     "weights": (case(HIDDEN, (4,), optimizer=optim.Accumulate(3, optim.Adam()), weighted=True), {"head_rows"}),
     "penalties": (case(HIDDEN, (4,), regularizer=regularizers.ElasticNet(0.1), on_nonfinite="skip"), {"head_rows"}),
     "noise between": (

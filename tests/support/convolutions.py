@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 from places import ROOT
+from portnn_backends.on_cupy import direct_plan
 from portnn_backends.on_cupy.direct import GROUPS, _kernels, convolution_of
-from portnn_backends.on_cupy.direct_plan import Convolution
+from portnn_backends.on_cupy.direct_convolution import Convolution
 
 from portnn import nn
+from portnn.functional.windows import Axis
 from portnn.random import ShapeStream
 
 
@@ -42,3 +44,23 @@ def plans(name: str, names: tuple[str, ...], dtype: Any) -> list[dict[str, Any]]
     """What is put into a source for these networks: "values", "slopes" or "weights"."""
     found = [_kernels(conv) for model in names for conv in convolutions(model, dtype)]
     return [{"REAL": np.dtype(dtype), **kernels.sources[name]} for kernels in found if kernels is not None]
+
+
+def random_convolutions(count: int) -> Iterator[Convolution]:
+    """Of any shapes that somebody may ask for."""
+    rng = np.random.default_rng(5)
+    made = 0
+    while made < count:
+        kernel, stride, before, after = (rng.integers(low, high, 2) for low, high in ((1, 6), (1, 4), (0, 3), (0, 3)))
+        size = rng.integers(1, 40, 2)
+        rows, columns = (
+            Axis(*(int(numbers[k]) for numbers in (size, kernel, stride)), 1, int(before[k]), int(after[k]))
+            for k in range(2)
+        )
+        pool = tuple(int(n) for n in rng.integers(1, 4, 2))
+        channels, filters = (int(n) for n in rng.integers(1, 65, 2))
+        relu, first = (bool(n) for n in rng.integers(0, 2, 2))
+        conv = Convolution(rows, columns, channels, filters, pool, relu, first)
+        if min(rows.count, columns.count) > 0 and direct_plan.fits(conv):
+            made += 1
+            yield conv
