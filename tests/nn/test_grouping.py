@@ -158,18 +158,13 @@ def test_a_training_in_groups_has_the_same_bits(monkeypatch, optimizer, options)
     assert bool(groups[1].function.calls) is ("batch_size" in options)
 
 
-@pytest.mark.parametrize("place", [(0,), (1, 0), (2,)])
-def test_where_a_training_diverges_the_layer_is_named_by_its_own_place(monkeypatch, place):
+def test_where_a_training_diverges_the_layer_is_named_by_its_own_place(monkeypatch):
     groups = [pair(), head()]
     monkeypatch.setattr(backend_class_of(np.ndarray), "groups", classmethod(lambda cls: groups))
-    layer = nn.Sequential([nn.Affine(4), nn.Sequential([nn.Affine(4), nn.ReLU()]), LAST])
+    layer = nn.Sequential([nn.Tanh(), nn.Sequential([nn.Sigmoid(), nn.Affine(4), nn.ReLU()]), LAST])
     trainer = Trainer(Network(layer, 4, rng=0), LOSS, optim.SGD(), rng=0)
-    there = trainer.network.params
-    for i in place:
-        there = there[i]
-    there["b"][...] = np.inf
-    name = ".".join(map(str, place))
-    with pytest.raises(DivergenceError, match=rf"the first layer whose output is not finite is {name} \(Affine\)"):
+    trainer.network.params[1][1]["b"][...] = np.inf
+    with pytest.raises(DivergenceError, match=r"the first layer whose output is not finite is 1\.1 \(Affine\)"):
         trainer.fit(np.ones((4, 4), np.float32), np.arange(4) % 3, batch_size=4)
     assert all(group.function.calls for group in groups)
 
