@@ -10,6 +10,7 @@ from convolutions import convolutions, random_convolutions, recipes
 from cupy_on_host import COMPILER, fake_cupy, launches, open_cupy_on_host
 from helpers import put
 from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import direct as cupy_direct
 from portnn_backends.on_cupy import direct_plan
 from portnn_backends.on_cupy.direct import GROUPS, convolution_of, convolve
 
@@ -49,6 +50,13 @@ def test_what_does_not_fit_is_left_to_the_members(backend, name):
         made = group_of(layers).function(layers, params, ((),) * len(layers), x, train=True, rngs=())
     assert made is NotImplemented
     assert launched == []
+
+
+def test_more_blocks_than_a_grid_has(backend, monkeypatch):
+    conv = convolution_of((nn.Conv2D(3, 1),), (7, 5, 4), np.dtype("float32"))
+    arrays = put(backend, (np.ones((9, 7, 5, 4)), np.ones((1, 1, 4, 3)), np.ones(3)), "float32")
+    monkeypatch.setattr(cupy_direct, "_BLOCKS", 8)
+    assert convolve(conv, *arrays) is NotImplemented
 
 
 @pytest.mark.parametrize(
