@@ -17,6 +17,7 @@ from portnn.functional.windows import axes, pair
 from portnn.groups import Group
 
 from . import direct_plan
+from .bf16 import in_bf16
 from .compile import FLOATS, ahead, dense, empty, is_array, kernel
 from .direct_convolution import Convolution
 from .direct_plan import Plan
@@ -73,7 +74,7 @@ def convolve(conv: Convolution, x: Any, w: Any, b: Any, train: bool = True) -> A
         ``backward(dy, input_grad=True) -> (dx, dw, db)``; dx is None where it is not wanted.
     """
     found, real, n = _kernels(conv), x.dtype, len(x)
-    if found is None or not x.size:
+    if found is None or not x.size or in_bf16(x):
         return NotImplemented
     values, inputs, weights, sources = found
     bands = n * weights.bands

@@ -71,7 +71,9 @@ def test_a_right_group_passes(kinds, function):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "function"), [(AFFINE_RELU, doubled), (AFFINE_RELU, greedy), (AFFINE_LOSS, forgetful)], ids=str
+    ("kinds", "function"),
+    [(AFFINE_RELU, doubled), (AFFINE_RELU, greedy), (AFFINE_LOSS, forgetful)],
+    ids=["doubled", "greedy", "forgetful"],
 )
 def test_a_wrong_group_is_found(kinds, function):
     comparison = Comparison(get_backend("numpy"), in_groups_of(*kinds, function=function), "float64")
