@@ -13,6 +13,7 @@ from portnn import nn
 from portnn.functional.linear import matmul
 from portnn.groups import Group
 
+from .beside import beside
 from .compile import FLOATS, by_columns, dense, empty, is_array, kernel
 from .sums import slabs_of, total_of
 
@@ -75,8 +76,11 @@ class Activated:
 
     def gradients(self, dp: Any, db: Any, input_grad: bool) -> tuple[Any, dict[str, Any]]:
         """``dx``, or None, and those of the affine layer."""
-        dx = matmul(dp, self.w.T) if input_grad else None
-        return dx, {"w": matmul(self.x.T, dp), "b": db}
+        if not input_grad:
+            return None, {"w": matmul(self.x.T, dp), "b": db}
+        pairs = dp.size * self.x.shape[1]
+        dx, dw = beside(lambda: matmul(dp, self.w.T), lambda: matmul(self.x.T, dp), pairs)
+        return dx, {"w": dw, "b": db}
 
 
 def is_affine(params: Any, x: Any) -> bool:
