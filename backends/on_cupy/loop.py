@@ -148,8 +148,7 @@ class GraphLoop(Loop):
                     self._rehearse(self._recorder, form, chunk, data, turn)
                     continue
                 body = form.body(self.steps[turn], chunk.carry, data, turn)
-                graph, _ = self._recorder.record(body)
-                graphs[turn] = graph
+                graph = graphs[turn] = self._recorder.record(body)
             graph.launch()
             chunk.done += 1
             self._launches += 1

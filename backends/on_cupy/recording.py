@@ -7,14 +7,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import cupy
-import numpy as np
 
 from portnn import tree
 from portnn.errors import BackendError
 
 from .blas import Cublas, directly
 
-__all__ = ["Recorder", "check_apart", "flatten", "float_of", "in_place", "kind_of", "leaves_of", "number_of"]
+__all__ = ["Recorder", "check_apart", "in_place", "kind_of", "leaves_of"]
 
 
 class Recorder:
@@ -28,27 +27,27 @@ class Recorder:
         with self._stream:
             self._cublas = Cublas(self._stream, tf32)
 
-    def compute(self, body: Callable[[], Any]) -> Any:
-        """What ``body()`` gives, computed as it will be recorded, but at once."""
+    def compute(self, body: Callable[[], None]) -> None:
+        """Let ``body()`` compute as it will be recorded, but at once."""
         cupy.cuda.get_current_stream().synchronize()
         with self._inside():
             try:
-                return body()
+                body()
             finally:
                 self._stream.synchronize()  # whatever happens: nobody else may be given memory that it still writes to
 
-    def record(self, body: Callable[[], Any]) -> tuple[Any, Any]:
-        """A graph of ``body()``, and what that gives."""
+    def record(self, body: Callable[[], None]) -> Any:
+        """A graph of ``body()``."""
         cupy.cuda.get_current_stream().synchronize()
         with self._inside():
             self._stream.begin_capture()
             try:
-                made = body()
+                body()
             except BaseException:
                 with suppress(Exception):  # that the capture is invalid: the error above says why
                     self._stream.end_capture()
                 raise
-            return self._stream.end_capture(), made
+            return self._stream.end_capture()
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -59,12 +58,6 @@ class Recorder:
 def check_apart(arrays: list[Any]) -> None:
     if any(_overlaps(array, arrays[:i]) for i, array in enumerate(arrays)):
         raise BackendError("two of the arrays that the step may overwrite share memory")
-
-
-def float_of(leaves: list[Any]) -> Any:
-    """The dtype of a number of the step: that of the parameters, which come first; they would not be widened either."""
-    floats = [leaf.dtype for leaf in leaves if isinstance(leaf, cupy.ndarray) and leaf.dtype.kind == "f"]
-    return np.dtype(floats[0] if floats else np.float32)
 
 
 def in_place(step: Callable[..., Any], args: Any) -> tuple[Any, ...]:
@@ -90,32 +83,13 @@ def _overlaps(array: Any, others: list[Any]) -> bool:
     return any(cupy.may_share_memory(array, other) for other in others)
 
 
-def flatten(value: Any, leaves: list[Any]) -> Any:
-    """The structure of a tree, to compare and hash; its leaves are appended to a list."""
-    if isinstance(value, dict):
-        keys = sorted(value)
-        return (*keys, *[flatten(value[key], leaves) for key in keys])
-    if isinstance(value, tuple):
-        return tuple([flatten(part, leaves) for part in value])
-    leaves.append(value)
-    return None
+def leaves_of(tree: Any) -> list[Any]:
+    """The arrays of a tree, in the order of its keys."""
+    if isinstance(tree, dict):
+        tree = tuple(tree[key] for key in sorted(tree))
+    return [leaf for part in tree for leaf in leaves_of(part)] if isinstance(tree, tuple) else [tree]
 
 
-def leaves_of(value: Any) -> list[Any]:
-    leaves: list[Any] = []
-    flatten(value, leaves)
-    return leaves
-
-
-def kind_of(leaf: Any) -> Any:
-    """What a graph is made for: shape and dtype of an array, the type of a number, and any other constant itself."""
-    if isinstance(leaf, cupy.ndarray):
-        return leaf.shape, leaf.dtype.char
-    return number_of(leaf) or leaf
-
-
-def number_of(leaf: Any) -> type | None:
-    """``float`` or ``int`` for a number, None for anything else."""
-    if isinstance(leaf, bool) or not isinstance(leaf, int | float | np.integer | np.floating):
-        return None
-    return float if isinstance(leaf, float | np.floating) else int
+def kind_of(array: Any) -> Any:
+    """What a graph is made for: the shape and dtype of an array; None for none."""
+    return None if array is None else (array.shape, array.dtype.char)

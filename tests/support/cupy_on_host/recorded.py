@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from portnn_backends.on_cupy import blas as cupy_blas
 from portnn_backends.on_cupy import chunk as cupy_chunk
-from portnn_backends.on_cupy import graph as cupy_graph
 from portnn_backends.on_cupy import loop as cupy_loop
 from portnn_backends.on_cupy import recording as cupy_recording
 from portnn_backends.on_cupy.backend import CupyBackend
@@ -26,9 +25,6 @@ from .streams import Stream, get_current_stream
 
 
 class Recorded(CupyOnHost):
-    def compile(self, step: Any) -> Any:
-        return CupyBackend.compile(self, step)
-
     def loop(self, *steps: Any) -> Any:
         return CupyBackend.loop(self, *steps)
 
@@ -59,9 +55,6 @@ class Portable(Recorded):
 class Plain(Portable):
     """Nothing is recorded."""
 
-    def compile(self, step: Any) -> Any:
-        return Backend.compile(self, step)
-
     def loop(self, *steps: Any) -> Any:
         return Backend.loop(self, *steps)
 
@@ -70,7 +63,7 @@ class Plain(Portable):
 def open_recorded(backend: type[Recorded]) -> Iterator[Recorded]:
     """As `open_cupy_on_host`; and CuPy's modules compute with the imitation."""
     with open_cupy_on_host(backend) as opened, pytest.MonkeyPatch.context() as patch:
-        for module in (cupy_blas, cupy_chunk, cupy_graph, cupy_loop, cupy_recording):
+        for module in (cupy_blas, cupy_chunk, cupy_loop, cupy_recording):
             patch.setattr(module, "cupy", fake_cupy)
         patch.setattr(cupy_blas, "_load", CublasImitation)
         yield opened
