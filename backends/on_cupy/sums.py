@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .compile import by_columns, empty, kernel
+from .compile import by_columns, empty, kernel, lanes
 
-__all__ = ["column_sums", "slabs_of"]
+__all__ = ["by_slabs", "column_sums", "slabs_of"]
 
 #: Rows that one thread sums by itself before more blocks are worth a second launch.
 _ROWS = 16
@@ -26,14 +26,20 @@ def slabs_of(n: int, m: int) -> int:
     return max(min(math.ceil(n / (high * _ROWS)), _BLOCKS // across), 1)
 
 
+def by_slabs(n: int, m: int, slabs: int, dtype: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """As `by_columns`, for the kernels made of ``sum_columns``, whose threads take several columns each."""
+    grid, (wide, high) = by_columns(n, m, slabs)
+    return grid, (max(wide // lanes(dtype), 1), high)
+
+
 def column_sums(x: Any) -> Any:
     """The sum over the rows of a C-contiguous matrix (n, m): shape (m,)."""
     n, m = x.shape
     slabs = slabs_of(n, m)
     sums, add = empty((slabs, m), x.dtype), kernel("sums", "column_sums", REAL=x.dtype)
-    add(*by_columns(n, m, slabs), (x, n, m, sums))
+    add(*by_slabs(n, m, slabs, x.dtype), (x, n, m, sums))
     if slabs == 1:
         return sums.reshape(m)
     total = empty((m,), x.dtype)
-    add(*by_columns(slabs, m, 1), (sums, slabs, m, total))
+    add(*by_slabs(slabs, m, 1, x.dtype), (sums, slabs, m, total))
     return total

@@ -20,7 +20,7 @@ from .streams import Stream, get_current_stream
 #: Bytes around an array; as floats they are NaN.
 GUARD = 256
 
-#: Sizes are rounded up to a multiple of this, as CuPy's are.
+#: Sizes are rounded up to a multiple of this, and arrays begin at multiples of it, as CuPy's do.
 _UNIT = 512
 _BLANK = 0xFF
 
@@ -63,7 +63,9 @@ class MemoryPool:
         if blocks:
             block = blocks.pop()
         else:
-            block = np.full(whole, _BLANK, np.uint8)
+            room = np.full(whole + _UNIT, _BLANK, np.uint8)
+            start = -(room.ctypes.data + GUARD) % _UNIT
+            block = room[start : start + whole]
             MemoryPool.forever.append(block)
         stream.do(lambda: block.fill(_BLANK))  # a graph left it as it was, and its edges lay in another array
         lease = Lease(block, size)
