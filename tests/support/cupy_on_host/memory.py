@@ -20,7 +20,7 @@ from .streams import Stream, get_current_stream
 #: Bytes around an array; as floats they are NaN.
 GUARD = 256
 
-#: Sizes are rounded up to a multiple of this, and arrays begin at multiples of it, as CuPy's do.
+#: Sizes are rounded up to a multiple of this, as CuPy's are.
 _UNIT = 512
 _BLANK = 0xFF
 
@@ -63,9 +63,7 @@ class MemoryPool:
         if blocks:
             block = blocks.pop()
         else:
-            room = np.full(whole + _UNIT, _BLANK, np.uint8)
-            start = -(room.ctypes.data + GUARD) % _UNIT
-            block = room[start : start + whole]
+            block = _aligned(whole)
             MemoryPool.forever.append(block)
         stream.do(lambda: block.fill(_BLANK))  # a graph left it as it was, and its edges lay in another array
         lease = Lease(block, size)
@@ -80,6 +78,13 @@ class MemoryPool:
 
     def total_bytes(self) -> int:
         return 0
+
+
+def _aligned(whole: int) -> Block:
+    """A block whose array begins at a multiple of the unit, as CuPy's do."""
+    room = np.full(whole + _UNIT, _BLANK, np.uint8)
+    start = -(room.ctypes.data + GUARD) % _UNIT
+    return room[start : start + whole]
 
 
 def _give_back(stream: Stream, blocks: list[Block], block: Block) -> None:
