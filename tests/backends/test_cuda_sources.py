@@ -153,6 +153,18 @@ def test_leaves_are_updated_by_words(real):
 
 
 @needs_compiler
+@pytest.mark.parametrize("subject", ["convolution", "pooling"])
+def test_channels_are_read_and_written_by_words(subject):
+    for name, text in instructions(subject, REALS[0]).items():
+        # The numbers of places, too.
+        both = {"largest_values": (1, 2), "largest_slopes": (2, 1)}.get(name, (1, 1))
+        # The compiler may repeat a loop over the values of a window.
+        assert words(text, "ld") >= both[0], name
+        assert words(text, "st") == both[1], name
+        assert ".local" not in text, name
+
+
+@needs_compiler
 def test_noise_is_written_by_words():
     for text in instructions("noise", REALS[0]).values():
         assert (words(text, "ld"), words(text, "st")) == (0, 2)

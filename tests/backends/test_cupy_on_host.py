@@ -256,7 +256,7 @@ FAULTS = [
     ("relu", "i < words", "i <= words", "relu_slopes writes outside an array"),
     ("affine", "  __syncthreads();", "", "Not equal to tolerance"),
     ("softmax_cross_entropy", "apart > 0; apart /= 2) value", "apart > 1; apart /= 2) value", "Not equal to tol"),
-    ("conv2d", "total += windows", "total = windows", "Not equal to tolerance"),
+    ("conv2d", "total[c] += values", "total[c] = values", "Not equal to tolerance"),
     ("adam", "rest1 = 1 - beta1,", "rest1 = 1.001 - beta1,", "Not equal to tolerance"),
 ]
 

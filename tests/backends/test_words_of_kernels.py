@@ -3,6 +3,7 @@
 An access to several bytes at an address that is no multiple of their number is an error there, as it is on a GPU.
 """
 
+import functools
 import itertools
 import re
 
@@ -14,6 +15,7 @@ from parity import RULES
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import linear as cupy_linear
 from portnn_backends.on_cupy import sums as cupy_sums
+from portnn_backends.on_cupy import windows as cupy_windows
 
 from portnn import functional, kernels, tree
 from portnn.random import Stream
@@ -142,6 +144,26 @@ def test_classes(backend, monkeypatch, dtype):
         found = everywhere(backend, call, logits, target, dvalues)
         values, backward = functional.softmax_cross_entropy.portable(logits, target, label_smoothing=0.1)
         assert_close(found, (values, backward(dvalues)), dtype)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("place", [2**31, pytest.param(0, marks=pytest.mark.slow)], ids=["32 bits", "64 bits"])
+def test_images(backend, monkeypatch, dtype, place):
+    """With fewer and more channels than a thread takes at once; windows that overlap, and padding."""
+    monkeypatch.setattr(cupy_windows, "_NARROW", place)
+    for channels in (1, 3, 4, 6, 8):
+        x, dy, w, b = normal(dtype, (2, 5, 6, channels), (2, 3, 3, channels), (3, 3, channels, 4), 4)
+        x[0, 1, 1, 0] = np.nan
+        for function in (functional.max_pool2d, functional.average_pool2d):
+            options = {"size": 3, "stride": 2, "padding": 1}
+            call = functools.partial(function, **options)
+            y, backward = function.portable(x, **options)
+            assert_close(everywhere(backend, with_gradient(call), x, dy), (y, backward(dy)), dtype)
+        x[0, 1, 1, 0] = 0.0
+        (slopes,) = normal(dtype, (2, 5, 6, 4))
+        call = functools.partial(functional.conv2d, padding=1)
+        y, backward = functional.conv2d.portable(x, w, b, padding=1)
+        assert_close(everywhere(backend, with_gradient(call), x, w, b, slopes), (y, backward(slopes)), dtype)
 
 
 @pytest.mark.parametrize("dtype", REALS)

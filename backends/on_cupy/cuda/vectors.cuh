@@ -106,6 +106,10 @@ struct Some {
     return found;
   }
   template <class T>
+  __device__ Values<T, N * COUNT> load_from(const T* array, Size where) const {
+    return gather(array, [&](int k) { return where + k * apart; });
+  }
+  template <class T>
   __device__ void store(T* array, const Values<T, N * COUNT>& values) const {
     for_each<COUNT>([&](int k) { write<N>(array + first + k * apart, values.value + N * k); });
   }
@@ -117,14 +121,18 @@ struct Some {
   }
 };
 
-// body(some) for all of the numbers 0 .. size - 1, shared out to so many threads, of which this is one.
+// body(some) for all of the numbers 0 .. size - 1, shared out to so many threads, of which this is one. The compiler is
+// not to repeat the loops, for which it would divide numbers of 64 bits.
 template <int N, int COUNT, class Body>
 __device__ void each_some(Size thread, Size threads, Size size, bool wide, Body body) {
   const Size words = wide ? size / N : 0;
   Size i = thread;
   if constexpr (COUNT > 1)
+#pragma unroll 1
     for (; i + (COUNT - 1) * threads < words; i += COUNT * threads) body(Some<N, COUNT>{i * N, threads * N});
+#pragma unroll 1
   for (; i < words; i += threads) body(Some<N, 1>{i * N, 0});
+#pragma unroll 1
   for (i = words * N + thread; i < size; i += threads) body(Some<1, 1>{i, 0});
 }
 
@@ -151,8 +159,10 @@ struct Cells : Some<N, COUNT, WORDS> {
 // body(cells) for N columns of a matrix, in some of its rows from `row` to `end`.
 template <int N, bool WORDS, class Body>
 __device__ void each_cells(Some<N, 1, WORDS> columns, Size m, Size row, Size end, Size rows, Body body) {
+#pragma unroll 1
   for (; row + (FLIGHT - 1) * rows < end; row += FLIGHT * rows)
     body(Cells<N, FLIGHT, WORDS>(columns, m, row, rows));
+#pragma unroll 1
   for (; row < end; row += rows) body(Cells<N, 1, WORDS>(columns, m, row, rows));
 }
 
