@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 from portnn._typing import Array, DType, Namespace, Shape
 from portnn.errors import BackendError, DataError
 from portnn.forward import Forward
+from portnn.groups import Group
 from portnn.host import as_host, numpy
 from portnn.loop import Loop
 from portnn.registry import Registered, available_backends, class_of, opened
@@ -114,6 +115,11 @@ class Backend(Registered, ABC):
     def kernels(cls) -> Mapping[str, Kernel]:
         """Twins by the name of the portable function that they replace."""
         return {}
+
+    @classmethod
+    def groups(cls) -> Sequence[Group]:
+        """Twins of several layers in a row, or of the last ones and a loss; of equal length, the first one is taken."""
+        return ()
 
     @abstractmethod
     def owns(self, array: Array) -> bool:

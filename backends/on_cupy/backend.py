@@ -8,13 +8,14 @@ happens when a GPU is asked for, never on import.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from portnn._typing import Shape
 from portnn.backend import Backend, Bring, Memory, RandomStream, Status, first_line, library_status
 from portnn.errors import BackendError
+from portnn.groups import Group
 from portnn.kernels import Kernel
 from portnn.loop import Loop
 
@@ -74,6 +75,12 @@ class CupyBackend(Backend):
         from . import blas, kernels
 
         return {**kernels.KERNELS, **blas.KERNELS}
+
+    @classmethod
+    def groups(cls) -> Sequence[Group]:
+        from .groups import GROUPS
+
+        return GROUPS
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self._cupy.ndarray) and array.device == self._device

@@ -19,6 +19,10 @@ __all__ = ["Chunk", "Form", "real_of"]
 #: Words of a row before the numbers of the examples: for those of the optimizer, the step, and a weight.
 _NUMBERS = 32
 
+#: Threads of the block that ends a step, and the most words of a row that it takes for the next one: for each thread
+#: some, one after the other.
+_THREADS, _BY_ONE_BLOCK = 1024, 16_384
+
 
 class Chunk:
     """Steps to do in a row: the arguments of `Loop.run`.
@@ -61,9 +65,10 @@ class Form:
 
     def __init__(self, size: int, room: int, real: Any) -> None:
         self._width, self._real = _NUMBERS + size, real
-        # As steps.cu has it: the number of the step whose turn it is, and a row for each step.
-        self._words = cupy.empty((1 + room * self._width,), np.int64)
-        #: The row of the step under way.
+        # As steps.cu has it: the number of the step whose turn it is, and a row for each step. Behind the last one
+        # lies one of any values, which is taken, and not read.
+        self._words = cupy.empty((1 + (room + 1) * self._width,), np.int64)
+        #: The row of the step under way, or whose turn it is.
         self._now = cupy.empty((self._width,), np.int64)
         self._losses = cupy.empty((room,), real)
         self.graphs: dict[int, Any] = {}
@@ -112,6 +117,7 @@ class Form:
             hyper = chunk.hyper if isinstance(at, slice) else [chunk.hyper[i] for i in at]
             self._write(words, at, turn, hyper)
         self._words[: host.size].set(host, stream=cupy.cuda.get_current_stream())
+        cupy.copyto(self._now, self._words[1 : 1 + self._width])
         chunk.kept = cupy.empty((len(chunk.rows),), self._real)
 
     def _write(self, words: Any, at: Any, turn: int, hyper: Sequence[Any]) -> None:
@@ -137,15 +143,21 @@ class Form:
         examples = type(data)(*(self._buffers.get(i, a) for i, a in enumerate(data)))
 
         def body() -> None:
-            take = kernel("steps", "take_turn", REAL=self._real)
-            take(*each(self._width), (self._words, self._width, self._now))
             batch = examples.batch(self._now[_NUMBERS:])
             (loss,) = in_place(step, (*carry, batch, self._arrays(turn)))
             if not isinstance(loss, cupy.ndarray) or loss.shape != () or loss.dtype != self._real:
                 raise BackendError(f"the loss of a step is a number of {self._real}, not {loss!r}")
-            kernel("steps", "end_turn", REAL=self._real)((1,), (1,), (loss, self._losses, self._words))
+            self._end_turn(loss)
 
         return body
+
+    def _end_turn(self, loss: Any) -> None:
+        width, words, now = self._width, self._words, self._now
+        by_one_block = width if width <= _BY_ONE_BLOCK else 0
+        end = kernel("steps", "end_turn", REAL=self._real)
+        end((1,), (_THREADS if by_one_block else 1,), (loss, self._losses, words, by_one_block, now))
+        if not by_one_block:
+            kernel("steps", "take_turn", REAL=self._real)(*each(width), (words, width, now))
 
     def _arrays(self, turn: int) -> Any:
         """The numbers of a step as 0-d arrays in the row of its turn."""

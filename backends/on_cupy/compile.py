@@ -28,6 +28,7 @@ __all__ = [
     "each_column",
     "each_some",
     "empty",
+    "is_array",
     "kernel",
     "lanes",
     "library",
@@ -153,6 +154,11 @@ def by_columns(rows: int, columns: int, slabs: int | None = None) -> tuple[tuple
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """An array of any values."""
     return library().empty(shape, dtype)
+
+
+def is_array(x: Any) -> bool:
+    """Whether it is an array of CuPy, and so in the memory of a device."""
+    return isinstance(x, library().ndarray)
 
 
 def dense(x: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .compile import by_columns, empty, kernel, lanes
 
-__all__ = ["by_slabs", "column_sums", "slabs_of"]
+__all__ = ["by_slabs", "column_sums", "slabs_of", "total_of"]
 
 #: Rows that one thread sums by itself before more blocks are worth a second launch.
 _ROWS = 16
@@ -36,10 +36,16 @@ def column_sums(x: Any) -> Any:
     """The sum over the rows of a C-contiguous matrix (n, m): shape (m,)."""
     n, m = x.shape
     slabs = slabs_of(n, m)
-    sums, add = empty((slabs, m), x.dtype), kernel("sums", "column_sums", REAL=x.dtype)
-    add(*by_slabs(n, m, slabs, x.dtype), (x, n, m, sums))
+    sums = empty((slabs, m), x.dtype)
+    kernel("sums", "column_sums", REAL=x.dtype)(*by_slabs(n, m, slabs, x.dtype), (x, n, m, sums))
+    return total_of(sums)
+
+
+def total_of(sums: Any) -> Any:
+    """The sums over all rows, shape (m,), of those over each slab, (slabs, m)."""
+    slabs, m = sums.shape
     if slabs == 1:
         return sums.reshape(m)
-    total = empty((m,), x.dtype)
-    add(*by_slabs(slabs, m, 1, x.dtype), (sums, slabs, m, total))
+    total = empty((m,), sums.dtype)
+    kernel("sums", "column_sums", REAL=sums.dtype)(*by_slabs(slabs, m, 1, sums.dtype), (sums, slabs, m, total))
     return total

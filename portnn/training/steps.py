@@ -17,6 +17,7 @@ from portnn.errors import ShapeError
 from portnn.functional import take_rows
 from portnn.functional.reductions import of_all
 from portnn.losses import Loss
+from portnn.nn.grouping import grouped, joined
 from portnn.nn.network import Network
 from portnn.optim import Optimizer
 from portnn.random import Stream
@@ -78,16 +79,15 @@ def training_step(
     rng: Stream,
 ) -> Callable[..., Any]:
     """The whole step as a pure function, which a backend may compile; its first three arguments are given up."""
-    layer, noise = network.layer, rng.child("noise")
+    forward, noise = joined(network.layer, loss, network.backend.groups()), rng.child("noise")
 
     def step(
         params: Tree, state: Tree, slots: tuple[Tree, ...], batch: Batch, hyper: Any
     ) -> tuple[Tree, Tree, tuple[Tree, ...], Array]:
         rows, target, weight, each = gather_counted(network, loss, batch)
         rows = augmented(augment, rows, rng, hyper["step"])
-        prediction, new_state, backward = layer.forward(params, state, rows, train=True, rng=noise.at(hyper["step"]))
-        value, loss_backward = loss(prediction, target, weight)
-        _, grads = backward(loss_backward(), input_grad=False)
+        value, new_state, backward = forward(params, state, rows, target, weight, rng=noise.at(hyper["step"]))
+        grads = backward()
         grads, state = _if_any_counts(loss, weight, each, grads, new_state, state)
         total, usual = _totals(rows, each, hyper.get("usual_weight", 1.0))
         if regularizer is not None and optimizer.role != "collect":
@@ -105,7 +105,7 @@ def adding_step(network: Network, loss: Loss, noise: Stream) -> Callable[..., An
 
     Its first three arguments are given up.
     """
-    layer = network.layer
+    layer = grouped(network.layer, network.backend.groups())
 
     def add(
         params: Tree, state: Tree, sums: tuple[Tree, Array, Array], batch: Batch, hyper: Any

@@ -7,7 +7,9 @@ from importlib.resources import files
 import numpy as np
 import pytest
 from parity import RULES
+from portnn_backends.on_cupy import affine_groups as cupy_affine_groups
 from portnn_backends.on_cupy import compile as cupy_compile
+from portnn_backends.on_cupy import loss_groups as cupy_loss_groups
 from portnn_backends.on_cupy import updates as cupy_updates
 
 import portnn.optim  # noqa: F401  (the twins of its rules ask for their signatures)
@@ -18,8 +20,20 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 #: What is to be chosen in each source: the least and the widest choice at least.
 CHOICES = {
     "activations": [{}],
+    "affine_groups": [{"ACTIVATION": kind.__name__} for kind in cupy_affine_groups.ACTIVATIONS],
     "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "linear": [{}],
+    "loss_groups": [
+        {"LOSS": loss.__name__, "ACTIVATION": activation, "SCORES": scores, "PER": per, "TARGET": target}
+        for loss, activation, scores, per, target in zip(
+            cupy_loss_groups.LOSSES,
+            ["ReLU", "GELU", "None", "Tanh"],
+            [cupy_loss_groups.MOST_SCORES, 10, 1, 3],
+            [4, 4, 16, 8],
+            [np.dtype("int64"), *["REAL"] * 3],
+            strict=True,
+        )
+    ],
     "losses": [{"INDEX": np.dtype("uint8")}, {"INDEX": np.dtype("int64")}],
     "noise": [{}],
     "normalization": [{}],
@@ -59,8 +73,8 @@ def test_every_source_is_compiled_here():
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
 
 
-def check(subject, architecture, real):
-    for choice in CHOICES[subject]:
+def check(subject, architecture, real, choices):
+    for choice in choices:
         options = cupy_compile.compiler_options({"REAL": real} | choice)
         assert compile_source(cupy_compile.source(subject), options, architecture).startswith(b"\x7fELF")
 
@@ -69,7 +83,7 @@ def check(subject, architecture, real):
 @pytest.mark.parametrize(("architecture", "real"), [("sm_75", REALS[0]), ("sm_100", REALS[1])], ids=str)
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles(subject, architecture, real):
-    check(subject, architecture, real)
+    check(subject, architecture, real, CHOICES[subject][:2])
 
 
 @pytest.mark.slow
@@ -78,7 +92,7 @@ def test_compiles(subject, architecture, real):
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles_for_every_architecture(subject, architecture, real):
-    check(subject, architecture, real)
+    check(subject, architecture, real, CHOICES[subject])
 
 
 @needs_compiler

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("cupy")
 
-from cupy_on_host import COMPILER
+from cupy_on_host import COMPILER, CupyOnHost, launches
 from cupy_on_host.arrays import reductions_recorded
-from cupy_on_host.recorded import Plain, Portable, Recorded, open_recorded
+from cupy_on_host.recorded import Plain, Portable, Recorded, nodes, open_recorded
 from cupy_on_host.streams import Graph
 from families import LAYERS, LOSSES, OPTIMIZERS
 from recorded_runs import LAYERS as USUAL
@@ -100,6 +100,31 @@ def test_the_bits_of_the_plain_step(name):
         assert reduced == []
 
 
+HIDDEN = nn.Sequential([nn.Affine(9), nn.Tanh(), nn.Sequential([nn.Affine(8), nn.ReLU()]), nn.Affine(3)])
+
+#: Trainings whose steps are made of groups.
+GROUPED = {
+    "one after the other": (case(HIDDEN, (4,)), {"activated", "activated_slopes", "head_rows", "head_columns"}),
+    "weights": (case(HIDDEN, (4,), optimizer=optim.Accumulate(3, optim.Adam()), weighted=True), {"head_rows"}),
+    "penalties": (case(HIDDEN, (4,), regularizer=regularizers.ElasticNet(0.1), on_nonfinite="skip"), {"head_rows"}),
+    "noise between": (
+        case(nn.Sequential([nn.Affine(5), nn.GELU(), nn.Dropout(0.5), nn.Affine(2)]), (4,), losses.HalfSquaredError()),
+        {"activated", "activated_slopes", "head_rows", "head_columns"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_groups_have_the_bits_of_the_plain_step(name):
+    arguments, kernels = GROUPED[name]
+    with open_recorded(Recorded) as backend:
+        with launches() as launched:
+            captured = trained(backend, *arguments)
+        assert captured.stepper.loop.reason is None
+        assert kernels <= {*launched}
+        assert_same_run(captured, trained(CupyOnHost(), *arguments))
+
+
 @pytest.mark.parametrize("optimizer", [None, optim.Accumulate(3, optim.Adam())], ids=["one step", "steps in turn"])
 def test_bits_do_not_depend_on_where_chunks_end(monkeypatch, optimizer):
     with open_recorded(Portable):
@@ -121,6 +146,39 @@ def test_chunks_that_are_longer_than_there_is_room_for(monkeypatch):
         monkeypatch.setattr(cupy_loop, "_MOST", 2)
         in_chunks_of(monkeypatch, 7)
         assert both(fit).stepper.loop.graphs == 2
+
+
+def test_rows_of_steps_that_are_too_long_for_one_block(monkeypatch):
+    from portnn_backends.on_cupy import chunk as cupy_chunk
+
+    monkeypatch.setattr(cupy_chunk, "_BY_ONE_BLOCK", 40)
+    with open_recorded(Portable), launches() as launched:
+        in_chunks_of(monkeypatch, 3)
+        both(fit)  # batches of 16 and of 2
+    assert launched.count("take_turn") == 3 * launched.count("end_turn") / 4
+
+
+def graphs_of(layers, shape, batch, optimizer=None):
+    """The graphs of a training on pictures."""
+    rng = np.random.default_rng(0)
+    with open_recorded(Recorded) as backend:
+        network = Network(nn.Sequential(layers), shape, device=backend, rng=0)
+        trainer = Trainer(network, LABELS, optimizer or optim.Adam(), rng=0)
+        trainer.fit(
+            rng.integers(0, 256, (2 * batch, *shape), np.uint8), rng.integers(0, 3, 2 * batch), batch_size=batch
+        )
+        assert trainer.stepper.loop.reason is None
+        return [graph for form in trainer.stepper.loop._forms.values() for graph in form.graphs.values()]
+
+
+def test_how_many_launches_a_step_has():
+    """Of the perceptron of scripts/models.py; 30 without groups."""
+    hidden = [part for _ in range(2) for part in (nn.Affine(512), nn.ReLU())]
+    (graph,) = graphs_of([nn.Flatten(), *hidden, nn.Affine(10)], (28, 28), 128)
+    found = nodes(graph)
+    forward = ["take", "divided_rows", *["product", "activated"] * 2, "head_rows", "head_columns"]
+    assert found == [*forward, *["product"] * 2, "activated_slopes", "product", "adam", "end_turn"]
+    assert len(found) == 14
 
 
 def stepped(counts):

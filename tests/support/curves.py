@@ -40,7 +40,7 @@ def trained_as_on_the_cpu(
     """A training whose losses are those of NumPy to rounding, and the kernels that it launched: these among them."""
     with launches() as launched:
         trainer = trained(case, device, optimizer, **run)
-    assert {"relu_values", "class_slopes", "divided_rows", "uniform32", "normalise", *kernels} <= set(launched)
+    assert {"relu_values", "head_columns", "divided_rows", "uniform32", "normalise", *kernels} <= set(launched)
     on_the_cpu = trained(case, "cpu", optimizer, **run).history["loss"]
     np.testing.assert_allclose(trainer.history["loss"], on_the_cpu, rtol=1e-4)
     return trainer, launched

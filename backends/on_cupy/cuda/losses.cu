@@ -1,6 +1,7 @@
-// A row for each example. INDEX is the type of class numbers.
-
+#include "losses.cuh"
 #include "vectors.cuh"
+
+// A row for each example. INDEX is the type of class numbers.
 
 __device__ REAL sum_of_warp(REAL value) {
   for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
@@ -14,9 +15,6 @@ __device__ REAL largest_of_warp(REAL value) {
   }
   return value;
 }
-
-// A score below the largest one. Infinity minus infinity is not asked for.
-__device__ REAL below(REAL x, REAL largest) { return x == largest ? (REAL)0 : x - largest; }
 
 // p = softmax(logits), and the cross-entropy of each row, for class numbers as targets. A warp takes a row: the sums
 // are over its 32 threads, so that they are the same in every run. An infinite score takes all; if several are infinite,

@@ -15,6 +15,7 @@
 #define __device__
 #define __global__
 #define __grid_constant__
+#define __launch_bounds__(threads)
 #define __shared__ static
 
 struct Three {

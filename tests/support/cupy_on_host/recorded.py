@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from portnn_backends.on_cupy import recording as cupy_recording
 from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn.backend import Backend
+from portnn.groups import Group
 from portnn.kernels import Kernel
 
-from . import fake_cupy
+from . import fake_cupy, memory
 from .arrays import empty, ndarray
 from .backend import CupyOnHost, open_cupy_on_host
 from .cublas import CublasImitation
-from .streams import Stream, get_current_stream
+from .streams import Graph, Stream, get_current_stream
 
 
 class Recorded(CupyOnHost):
@@ -40,6 +42,10 @@ class Portable(Recorded):
     def kernels(cls) -> Mapping[str, Kernel]:
         return cupy_blas.KERNELS
 
+    @classmethod
+    def groups(cls) -> Sequence[Group]:
+        return ()
+
     def uniform(self, stream: Any, shape: Any, dtype: str) -> Any:
         """Reads the step in device memory, as a kernel does."""
         if not isinstance(stream.step, ndarray):
@@ -57,6 +63,16 @@ class Plain(Portable):
 
     def loop(self, *steps: Any) -> Any:
         return Backend.loop(self, *steps)
+
+
+def nodes(graph: Graph) -> list[str]:
+    """What is launched with a graph, by name: kernels of ours, functions of CuPy, and products of cuBLAS."""
+    names = []
+    for work in graph.works:
+        if work.__module__ != memory.__name__:  # which only sees to it that nobody relies on what lies there
+            known = inspect.getclosurevars(work).nonlocals  # type: ignore[arg-type]
+            names.append(known["name"] if "name" in known else getattr(known.get("function"), "__name__", "product"))
+    return names
 
 
 @contextlib.contextmanager
