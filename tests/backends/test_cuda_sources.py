@@ -113,6 +113,7 @@ def test_arguments_fit():
 #: some columns, and those that are written.
 WORDS = {
     "activations": {"relu_values": (1, 0, 1), "relu_slopes": (2, 0, 1)},
+    "affine_groups": {"activated": (1, 1, 1), "activated_slopes": (2, 1, 1)},
     "linear": {"add_row": (1, 1, 1)},
     "losses": {"class_slopes": (1, 0, 1)},
     "normalization": {
@@ -128,8 +129,8 @@ WORDS = {
 
 @functools.cache
 def instructions(subject, real):
-    """Of each kernel, all that its source becomes for a virtual machine."""
-    options = cupy_compile.compiler_options({"REAL": real} | CHOICES[subject][-1])
+    """Of each kernel, all that its source, with its first choices, becomes for a virtual machine."""
+    options = cupy_compile.compiler_options({"REAL": real} | CHOICES[subject][0])
     text = compile_source(cupy_compile.source(subject), options, "compute_75", "ptx")
     text = text.decode() if isinstance(text, bytes) else text
     return dict(re.findall(r"^\.visible \.entry (\w+)(.*?)^}", text, re.MULTILINE | re.DOTALL))

@@ -12,12 +12,13 @@ import pytest
 from cupy_on_host import COMPILER, open_cupy_on_host, with_source
 from helpers import assert_close, get, put
 from parity import RULES
+from portnn_backends.on_cupy import affine_groups as cupy_affine_groups
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import linear as cupy_linear
 from portnn_backends.on_cupy import sums as cupy_sums
 from portnn_backends.on_cupy import windows as cupy_windows
 
-from portnn import functional, kernels, tree
+from portnn import functional, kernels, nn, tree
 from portnn.random import Stream
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++ (on Linux) to compile the kernels with")
@@ -86,6 +87,23 @@ def test_rows_of_a_bias(backend, monkeypatch, dtype):
     for n, m in SHAPES:
         y, b = normal(dtype, (n, m), m)
         np.testing.assert_array_equal(everywhere(backend, cupy_linear.add_row, y, b), y + b)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("activation", [nn.ReLU(), pytest.param(nn.Tanh(), marks=pytest.mark.slow)], ids=str)
+def test_affine_layers_with_an_activation(backend, monkeypatch, activation, dtype):
+    monkeypatch.setattr(cupy_compile, "_BUSY", 2)
+    monkeypatch.setattr(cupy_sums, "_ROWS", 2)
+
+    def call(x, w, b, dy):
+        made = cupy_affine_groups.Activated(activation, x, w, b)
+        return made.y, made.backward(dy)
+
+    for n, m in SHAPES:
+        x, w, b, dy = arrays = normal(dtype, (n, 2), (2, m), m, (n, m))
+        y, _, backward = activation.forward({}, (), x @ w + b)
+        dp, _ = backward(dy)
+        assert_close(everywhere(backend, call, *arrays), (y, (dp, np.sum(dp, axis=0))), dtype)
 
 
 @pytest.mark.parametrize("dtype", REALS)

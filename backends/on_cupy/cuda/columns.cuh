@@ -25,7 +25,7 @@ __device__ void sum_rows(Size n, Size m, Term term, Finish finish) {
 // The same in the same order, with N = LANES<T> columns a thread, for matrices of T: blockDim.x is what N columns a
 // thread need. prepare(columns) gives term(cells, total) for some of the columns: it adds to total[cells.lane(j)], which
 // are K each. Rows that do not begin at multiples of 16 bytes, or are not `wide`, are read value by value.
-template <int K, class T, class Prepare, class Finish>
+template <int K, class T, int COUNT = FLIGHT, class Prepare, class Finish>
 __device__ void sum_columns(Size n, Size m, bool wide, Prepare prepare, Finish finish) {
   constexpr int N = LANES<T>;
   __shared__ double parts[K][THREADS];
@@ -37,7 +37,7 @@ __device__ void sum_columns(Size n, Size m, bool wide, Prepare prepare, Finish f
   double total[N][K] = {};
   const auto add = [&](auto columns) {
     const auto term = prepare(columns);
-    each_cells(columns, m, start + threadIdx.y, end, blockDim.y, [&](auto at) { term(at, total); });
+    each_cells<COUNT>(columns, m, start + threadIdx.y, end, blockDim.y, [&](auto at) { term(at, total); });
   };
   if (there > 0) {
     if (wide && m % N == 0)

@@ -81,7 +81,7 @@ __device__ void for_each(Work work) {
 }
 
 // The places of COUNT times N values: the first one, and how far those of two times are apart. Where they are no words
-// they are read one by one, and fewer of the N may be there: the others are 0.
+// they are read and written one by one, and fewer of the N may be there: the others are read as 0.
 template <int N, int COUNT, bool WORDS = true>
 struct Some {
   static constexpr int width = N, times = COUNT, count = N * COUNT;
@@ -111,7 +111,15 @@ struct Some {
   }
   template <class T>
   __device__ void store(T* array, const Values<T, N * COUNT>& values) const {
-    for_each<COUNT>([&](int k) { write<N>(array + first + k * apart, values.value + N * k); });
+    for_each<COUNT>([&](int k) {
+      T* to = array + first + k * apart;
+      if constexpr (WORDS)
+        write<N>(to, values.value + N * k);
+      else
+        for_each<N>([&](int l) {
+          if (l < there) to[l] = values[N * k + l];
+        });
+    });
   }
 
   // work(j) for each of them: the j-th of what `load` gives.
@@ -156,32 +164,33 @@ struct Cells : Some<N, COUNT, WORDS> {
   __device__ static int time(int j) { return j / N; }
 };
 
-// body(cells) for N columns of a matrix, in some of its rows from `row` to `end`.
-template <int N, bool WORDS, class Body>
+// body(cells) for N columns of a matrix, in some of its rows from `row` to `end`, COUNT at a time.
+template <int COUNT, int N, bool WORDS, class Body>
 __device__ void each_cells(Some<N, 1, WORDS> columns, Size m, Size row, Size end, Size rows, Body body) {
+  if constexpr (COUNT > 1)
 #pragma unroll 1
-  for (; row + (FLIGHT - 1) * rows < end; row += FLIGHT * rows)
-    body(Cells<N, FLIGHT, WORDS>(columns, m, row, rows));
+    for (; row + (COUNT - 1) * rows < end; row += COUNT * rows)
+      body(Cells<N, COUNT, WORDS>(columns, m, row, rows));
 #pragma unroll 1
   for (; row < end; row += rows) body(Cells<N, 1, WORDS>(columns, m, row, rows));
 }
 
 // For all columns of a matrix (n, m), shared out to the threads of a launch, N at a time or one by one, and for all rows
-// of each: prepare(columns) gives the body for some of them.
-template <int N, class Prepare>
+// of each: prepare(columns) gives the body for some of them. What computes for long needs less on its way at once.
+template <int N, int COUNT, class Prepare>
 __device__ void each_column(Size n, Size m, Prepare prepare) {
   const Size row = (Size)blockIdx.y * blockDim.y + threadIdx.y, rows = (Size)gridDim.y * blockDim.y;
   for (Size column = COLUMN * N; column < m; column += (Size)gridDim.x * blockDim.x * N) {
     const Some<N, 1> columns{column, 0};
-    each_cells(columns, m, row, n, rows, prepare(columns));
+    each_cells<COUNT>(columns, m, row, n, rows, prepare(columns));
   }
 }
-template <int N, class Prepare>
+template <int N, int COUNT = FLIGHT, class Prepare>
 __device__ void each_column(Size n, Size m, bool wide, Prepare prepare) {
   if (wide && m % N == 0)
-    each_column<N>(n, m, prepare);
+    each_column<N, COUNT>(n, m, prepare);
   else
-    each_column<1>(n, m, prepare);
+    each_column<1, COUNT>(n, m, prepare);
 }
 
 #endif
