@@ -11,6 +11,7 @@ import numpy as np
 from portnn import Network, nn
 from portnn._typing import Shape
 from portnn.backend import Backend
+from portnn.functional import matmul
 from portnn.random import Stream
 
 #: Sides of the matrices whose product is the ceiling: larger ones until a product takes a millisecond.
@@ -46,7 +47,7 @@ def ceiling(backend: Backend) -> tuple[float, int]:
             best = math.inf
             for _ in range(20):
                 begin = time.perf_counter()
-                product = a @ a  # kept until it is there: a library may wait for nothing that nobody holds
+                product = matmul(a, a)  # kept until it is there: a library may wait for nothing that nobody holds
                 backend.synchronize()
                 best = min(best, time.perf_counter() - begin)
                 del product

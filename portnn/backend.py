@@ -88,7 +88,7 @@ class Backend(Registered, ABC):
         The device as the library writes it, such as ``"cuda:0"``.
     xp : module
         The library's namespace that follows the array API standard.
-    precision : {"float32", "tf32"}
+    precision : {"float32", "tf32", "bf16"}
         How products of float32 matrices are computed inside `context`; see `with_precision`.
     """
 
@@ -109,7 +109,7 @@ class Backend(Registered, ABC):
     @classmethod
     @abstractmethod
     def from_array(cls, array: Array) -> Backend:
-        """The backend of the device on which an array of this library lives."""
+        """The backend of the device on which an array of this library lives; inside a `context`, of its precision."""
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
@@ -187,24 +187,36 @@ class Backend(Registered, ABC):
         """Why this device cannot multiply in TF32: the end of a sentence; None if it can."""
         return "only NVIDIA GPUs from compute capability 8.0 (Ampere) on have it"
 
+    def without_bf16(self) -> str | None:
+        """Why this device cannot multiply in bfloat16: the end of a sentence; None if it can."""
+        on_gpus = "on NVIDIA GPUs from compute capability 8.0 (Ampere) on"
+        return f"torch and JAX can, on the CPU, and they and CuPy {on_gpus}"
+
     def with_precision(self, precision: str) -> Backend:
         """The same device, with another precision of its matrix products.
 
         Parameters
         ----------
-        precision : {"float32", "tf32"}
+        precision : {"float32", "tf32", "bf16"}
             ``"tf32"`` rounds the factors of products of float32 matrices to 10 bits after the binary point, and adds up
             in float32: several times as fast on NVIDIA's tensor cores, with relative errors of about 1e-3.
+
+            ``"bf16"`` rounds them to bfloat16, 7 bits after the binary point, to nearest, ties to even, and multiplies
+            and adds up in float32: relative errors of about 1e-2. It holds for `functional.matmul`, the affine map
+            and convolutions, forth and back. Parameters, gradients, sums over rows, losses and updates are float32,
+            and so is a product that is written with ``@``, or is computed inside `kernels.portable`.
 
         Raises
         ------
         BackendError
-            If the device has no TF32, or the name is not known.
+            If the device has no TF32 or no products of bfloat16, or the name is not known.
         """
-        if precision not in ("float32", "tf32"):
-            raise BackendError(f'precision must be "float32" or "tf32", not {precision!r}')
+        if precision not in ("float32", "tf32", "bf16"):
+            raise BackendError(f'precision must be "float32", "tf32" or "bf16", not {precision!r}')
         if precision == "tf32" and (reason := self.without_tf32()) is not None:
             raise BackendError(f"backend {self} cannot multiply in TF32: {reason}; use precision float32")
+        if precision == "bf16" and (reason := self.without_bf16()) is not None:
+            raise BackendError(f"backend {self} cannot multiply in bfloat16: {reason}; use precision float32")
         chosen = copy.copy(self)
         chosen.precision = precision
         return chosen
@@ -315,7 +327,7 @@ def get_backend(device: str | Backend = "cpu", precision: str | None = None) -> 
     device : str or Backend
         ``"cpu"`` (NumPy), ``"gpu"`` or ``"cuda"`` (CuPy), ``"numpy"``, ``"cupy:1"``, ``"torch"``,
         ``"torch:cuda"``, ``"jax"``, ``"strict"``, or the name of any other registered backend.
-    precision : {"float32", "tf32"}, optional
+    precision : {"float32", "tf32", "bf16"}, optional
         Of matrix products; see `Backend.with_precision`. Default: float32, or what a given backend has.
 
     Raises

@@ -189,9 +189,10 @@ def add_precision_argument(parser: Parser) -> None:
     """``--precision``: ``get_backend(name, precision=args.precision)``."""
     parser.add_argument(
         "--precision",
-        choices=["float32", "tf32"],
+        choices=["float32", "tf32", "bf16"],
         default="float32",
-        help="of products of matrices; tf32 needs an NVIDIA GPU (default: float32)",
+        help="of products of matrices; tf32 and bf16 need an NVIDIA GPU, bf16 on the CPU torch or JAX "
+        "(default: float32)",
     )
 
 

@@ -19,10 +19,12 @@ from portnn.groups import Group
 from portnn.kernels import Kernel
 from portnn.loop import Loop
 
+from ..bf16 import lack_of_bf16
 from ..forks import refuse_in_fork
 from ..tf32 import lack_of_tf32
 from .memory import lack_told, lacks_memory
 from .noise import philox_uniform
+from .precision import precision
 from .trial import try_reductions
 
 # cudaError_t, in CUDA's driver_types.h
@@ -68,7 +70,9 @@ class CupyBackend(Backend):
 
     @classmethod
     def from_array(cls, array: Any) -> CupyBackend:
-        return cls(str(array.device.id))
+        backend = cls(str(array.device.id))
+        backend.precision = precision()  # who knows an array alone, within a context, does not leave its precision
+        return backend
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
@@ -129,31 +133,31 @@ class CupyBackend(Backend):
     def loop(self, *steps: Callable[..., Any]) -> Loop:
         from .loop import GraphLoop
 
-        return GraphLoop(self, steps, self.precision == "tf32")
+        return GraphLoop(self, steps, self._has_tf32())
+
+    def _has_tf32(self) -> bool:
+        """Whether products that are called directly may be in TF32, which changes no number of bfloat16."""
+        return self.precision != "float32"
 
     def without_tf32(self) -> str | None:
         return lack_of_tf32(int(self._device.compute_capability) / 10)
+
+    def without_bf16(self) -> str | None:
+        return lack_of_bf16(int(self._device.compute_capability) / 10)
 
     def context(self) -> AbstractContextManager[Any]:
         refuse_in_fork("CuPy")
         # CuPy allocates on the current device, whatever device= says in array_api_compat, and refuses other arrays.
         device = self._cupy.cuda.Device(self._device.id)
-        return lack_told(self, device if self.precision == "float32" else self._in_tf32(device))
+        usual = self.precision == precision() == "float32"
+        return lack_told(self, device if usual else self._with_products(device))
 
     @contextmanager
-    def _in_tf32(self, device: Any) -> Iterator[None]:
-        from cupy_backends.cuda.libs import cublas
+    def _with_products(self, device: Any) -> Iterator[None]:
+        from .blas import in_tf32
 
-        from .blas import TF32_MATH
-
-        with device:
-            handle = self._cupy.cuda.get_cublas_handle()
-            before = cublas.getMathMode(handle)
-            cublas.setMathMode(handle, TF32_MATH)
-            try:
-                yield
-            finally:
-                cublas.setMathMode(handle, before)
+        with device, precision.entered(self.precision), in_tf32(self.precision == "tf32"):
+            yield
 
     def uploads(self) -> AbstractContextManager[Bring]:
         return self._uploads_beside(self._cupy.cuda.get_current_stream())

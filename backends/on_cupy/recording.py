@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import cupy
@@ -11,47 +11,52 @@ import cupy
 from portnn import tree
 from portnn.errors import BackendError
 
-from .blas import Cublas, directly
+from .blas import Products, directly
+from .choices import Choices
+from .timing import captured
 
 __all__ = ["Recorder", "check_apart", "in_place", "kind_of", "leaves_of"]
 
 
 class Recorder:
-    """The stream on which steps are recorded, the pool of what they compute, and cuBLAS on that stream."""
+    """The stream on which steps are recorded, the pool of what they compute, and cuBLAS on that stream.
 
-    def __init__(self, tf32: bool) -> None:
+    Parameters
+    ----------
+    tf32 : bool
+        Whether products of float32 are computed in TF32.
+    choices : Choices, optional
+        Which algorithms of products the run goes by. Default: those of the machine.
+    """
+
+    def __init__(self, tf32: bool, choices: Choices | None = None) -> None:
         # The null stream cannot be captured, and one that waits for it would be disturbed by it.
         self._stream = cupy.cuda.Stream(non_blocking=True)
         # Nothing else may get memory that a graph writes to at every launch: a pool of its own, and no results from it.
         self._pool = cupy.cuda.MemoryPool()
         with self._stream:
-            self._cublas = Cublas(self._stream, tf32)
+            self._products = Products(self._stream, tf32, choices or Choices())
 
-    def compute(self, body: Callable[[], None]) -> None:
-        """Let ``body()`` compute as it will be recorded, but at once."""
+    def compute(self, body: Callable[[], Any]) -> Any:
+        """What ``body()`` gives, computed as it will be recorded, but at once."""
         cupy.cuda.get_current_stream().synchronize()
         with self._inside():
             try:
-                body()
+                made = body()
             finally:
                 self._stream.synchronize()  # whatever happens: nobody else may be given memory that it still writes to
+        self._products.keep()
+        return made
 
-    def record(self, body: Callable[[], None]) -> Any:
-        """A graph of ``body()``."""
+    def record(self, body: Callable[[], Any]) -> tuple[Any, Any]:
+        """A graph of ``body()``, and what that gives."""
         cupy.cuda.get_current_stream().synchronize()
-        with self._inside():
-            self._stream.begin_capture()
-            try:
-                body()
-            except BaseException:
-                with suppress(Exception):  # that the capture is invalid: the error above says why
-                    self._stream.end_capture()
-                raise
-            return self._stream.end_capture()
+        with self._inside(), self._products.recording():
+            return captured(self._stream, body)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._cublas):
+        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._products):
             yield
 
 
@@ -83,11 +88,11 @@ def _overlaps(array: Any, others: list[Any]) -> bool:
     return any(cupy.may_share_memory(array, other) for other in others)
 
 
-def leaves_of(tree: Any) -> list[Any]:
+def leaves_of(value: Any) -> list[Any]:
     """The arrays of a tree, in the order of its keys."""
-    if isinstance(tree, dict):
-        tree = tuple(tree[key] for key in sorted(tree))
-    return [leaf for part in tree for leaf in leaves_of(part)] if isinstance(tree, tuple) else [tree]
+    if isinstance(value, dict):
+        value = tuple(value[key] for key in sorted(value))
+    return [leaf for part in value for leaf in leaves_of(part)] if isinstance(value, tuple) else [value]
 
 
 def kind_of(array: Any) -> Any:

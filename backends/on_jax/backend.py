@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from portnn.kernels import Kernel
 from portnn.loop import Loop
 from portnn.reading import widened
 
+from ..bf16 import lack_of_bf16
 from ..forks import refuse_in_fork
 from ..tf32 import lack_of_tf32
 
@@ -56,10 +57,15 @@ class JaxBackend(Backend):
     def from_array(cls, array: Any) -> JaxBackend:
         import jax
 
+        from .precision import precision
+
         if isinstance(array, jax.core.Tracer):
-            return cls()
-        device = next(iter(array.devices()))
-        return cls(f"{device.platform}:{device.id}")
+            backend = cls()
+        else:
+            device = next(iter(array.devices()))
+            backend = cls(f"{device.platform}:{device.id}")
+        backend.precision = precision()  # who knows an array alone, within a context, does not leave its precision
+        return backend
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
@@ -116,17 +122,31 @@ class JaxBackend(Backend):
     def without_tf32(self) -> str | None:
         if self._device.platform != "gpu":
             return super().without_tf32()
-        return lack_of_tf32(float(getattr(self._device, "compute_capability", "0")))
+        return lack_of_tf32(self._capability())
+
+    def without_bf16(self) -> str | None:
+        if self._device.platform == "cpu":
+            return None
+        if self._device.platform != "gpu":
+            return super().without_bf16()
+        return lack_of_bf16(self._capability())
+
+    def _capability(self) -> float:
+        return float(getattr(self._device, "compute_capability", "0"))
 
     def context(self) -> AbstractContextManager[Any]:
+        from .precision import precision
+
         refuse_in_fork("JAX")
-        # Left to itself, JAX takes TF32 where there is any.
-        if self._device.platform != "gpu":
-            return nullcontext()
-        chosen: AbstractContextManager[Any] = self._jax.default_matmul_precision(
-            "tensorfloat32" if self.precision == "tf32" else "float32"
-        )
-        return chosen
+        entered = precision.entered(self.precision)
+        return entered if self._device.platform != "gpu" else self._with_products(entered)
+
+    @contextmanager
+    def _with_products(self, entered: AbstractContextManager[Any]) -> Iterator[None]:
+        """Products in our precision, and others than those of twins in float32; JAX would take TF32 for them."""
+        chosen = "tensorfloat32" if self.precision == "tf32" else "float32"
+        with entered, self._jax.default_matmul_precision(chosen):
+            yield
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         compiled: Callable[..., Any] = self._jax.jit(step, donate_argnums=(0, 1, 2))

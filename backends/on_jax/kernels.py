@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..gamma import gamma_kernels
 from ..special import erf_kernels
-from . import convolution, pooling, rows, sums
+from . import convolution, linear, pooling, rows, sums
 
 __all__ = ["KERNELS"]
 
@@ -12,6 +12,7 @@ KERNELS = {
     **erf_kernels("jax.scipy.special"),
     **gamma_kernels("jax.scipy.special"),
     **sums.KERNELS,
+    **linear.KERNELS,
     **convolution.KERNELS,
     **pooling.KERNELS,
     **rows.KERNELS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
+from ..bf16 import lack_of_bf16
 from ..tf32 import lack_of_tf32
+from .precision import precision
 
 
 class TorchBackend(Backend):
@@ -42,7 +44,9 @@ class TorchBackend(Backend):
 
     @classmethod
     def from_array(cls, array: Any) -> TorchBackend:
-        return cls(str(array.device))
+        backend = cls(str(array.device))
+        backend.precision = precision()  # who knows an array alone, within a context, does not leave its precision
+        return backend
 
     @classmethod
     def kernels(cls) -> Mapping[str, Kernel]:
@@ -95,14 +99,26 @@ class TorchBackend(Backend):
     def without_tf32(self) -> str | None:
         if self._device.type != "cuda" or self._torch.version.cuda is None:
             return super().without_tf32()
+        return lack_of_tf32(self._capability())
+
+    def without_bf16(self) -> str | None:
+        if self._device.type == "cpu":
+            return None
+        if self._device.type != "cuda" or self._torch.version.cuda is None:
+            return super().without_bf16()
+        if "dtype" not in self._torch.ops.aten.mm.overloads():
+            return f"torch {self._torch.__version__} rounds the sums to bfloat16, too; from 2.8 on it need not"
+        return lack_of_bf16(self._capability())
+
+    def _capability(self) -> float:
         major, minor = self._torch.cuda.get_device_capability(self._device)
-        return lack_of_tf32(float(f"{major}.{minor}"))
+        return float(f"{major}.{minor}")
 
     def context(self) -> AbstractContextManager[Any]:
         if self._device.type == "cuda":
             return self._with_products()
         _computing.add(self._torch)
-        return nullcontext()
+        return precision.entered(self.precision)
 
     @contextmanager
     def _with_products(self) -> Iterator[None]:
@@ -112,7 +128,8 @@ class TorchBackend(Backend):
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         cudnn.allow_tf32 = tf32
         try:
-            yield
+            with precision.entered(self.precision):
+                yield
         finally:
             torch.set_float32_matmul_precision(before[0])
             cudnn.allow_tf32 = before[1]

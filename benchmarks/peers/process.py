@@ -147,8 +147,8 @@ def _ceiling(backend: Backend) -> dict[str, Any]:
 def _made(peer: Peer, precision: str) -> Callable[..., Training]:
     if precision == "float32" or peer.module == "ours":
         return peer.make
-    if peer.module not in ("with_torch", "with_jax"):
-        raise PortnnError(f"{peer.module.removeprefix('with_')} is not told about TF32 yet")
+    if precision != "tf32" or peer.module not in ("with_torch", "with_jax"):
+        raise PortnnError(f"{peer.module.removeprefix('with_')} is not told about precision {precision} yet")
     return dataclasses.replace(peer, options={**peer.options, "precision": precision}).make
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "GraphEdge", "GraphNode", "graph"]
 
 #: How people write what is computed from two values.
-_SIGNS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "pow": "^", "matmul": "@"}
+_SIGNS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "pow": "^", "matmul": "@", "product": "@"}
 #: Values without a name are numbered behind the first of these that no argument is numbered behind.
 _LETTERS = ("v", "u", "n", "value ")
 

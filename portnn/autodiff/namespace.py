@@ -15,6 +15,7 @@ from portnn.autodiff.rules import CREATION, NO_DERIVATIVE, RULES
 from portnn.autodiff.rules.forms import Binary, Built, Formula, General, Unary
 from portnn.autodiff.rules.shapes import place, set_items
 from portnn.autodiff.trace import OPERATORS, AutodiffArray
+from portnn.functional.linear import matmul
 from portnn.functional.rows import scatter_add
 from portnn.functional.sums import sum_over
 
@@ -131,6 +132,7 @@ _INTERNAL: dict[str, Callable[[LibraryNamespace], Callable[..., Any]]] = {
     "setitem": set_items,
     "place": lambda raw: place(raw, scatter_add),
     "cast": _cast,
+    "product": lambda raw: matmul,
     "scatter_add": lambda raw: scatter_add,
     "sum_over": lambda raw: sum_over,
 }

@@ -30,8 +30,9 @@ def _registered(function: Dispatched[..., Any], args: tuple[Any, ...], kwargs: d
     top = _top(args)
     level, ns = top.level, top.ns
     if function.kind != "differentiable":
-        if function.__name__ in RULES:
-            return getattr(ns.inner, function.__name__)(*args, **kwargs)
+        rule = "product" if function.__name__ == "matmul" else function.__name__
+        if rule in RULES:
+            return getattr(ns.inner, rule)(*args, **kwargs)
         return function.portable(*lift(args, ns), **kwargs)
     beyond = [a for a in args[function.gradients :] if type(a) is AutodiffArray and a.level is level]
     if level is not CONSTANT and beyond:

@@ -61,7 +61,7 @@ class Network(Predicting):
     ShapeError
         If the layers do not fit together.
     BackendError
-        If the device cannot be used.
+        If the device cannot be used, or its precision is bf16 and the dtype float64.
 
     Examples
     --------
@@ -89,6 +89,7 @@ class Network(Predicting):
         self.input_shape = _as_shape(input_shape)
         self.backend = get_backend(device)
         self.dtype = _checked_dtype(dtype)
+        _check_precision(self.backend, dtype)
         self.rng = as_stream(rng)
         params, state, self.output_shape = layer.init(self.rng.child("init"), self.input_shape)
         self.trees = Trees(self.to_device(params), self.to_device(state))
@@ -194,6 +195,7 @@ class Network(Predicting):
     def _rebuilt(
         cls, layer: Layer, input_shape: Shape, backend: Backend, dtype: str, rng: Stream, tensors: dict[str, Array]
     ) -> Network:
+        _check_precision(backend, dtype)
         params, state, output_shape = layer.init(ShapeStream(), input_shape)
         like = {"params": params, "state": state}
         host = rebuild(like, tensors, dtype)
@@ -321,6 +323,14 @@ def _checked_dtype(dtype: str) -> str:
     if dtype not in ("float32", "float64"):
         raise ConfigError(f'dtype must be "float32" or "float64", not {dtype!r}')
     return dtype
+
+
+def _check_precision(backend: Backend, dtype: str) -> None:
+    if backend.precision == "bf16" and dtype != "float32":
+        raise BackendError(
+            f"precision bf16 is for networks of dtype float32, not {dtype}: backend {backend} multiplies in bfloat16; "
+            "use precision float32"
+        )
 
 
 def _summarise(layer: Layer, shape: Shape, path: str) -> tuple[list[tuple[str, str, str]], Shape]:

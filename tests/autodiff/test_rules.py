@@ -14,7 +14,7 @@ from portnn.autodiff.rules import CREATION, NO_DERIVATIVE, RULES
 EVERY = {**CASES, **ASSIGNMENTS}
 
 #: Rules that stand for no name of the standard.
-INTERNAL = {"cast", "getitem", "place", "scatter_add", "setitem", "sum_over"}
+INTERNAL = {"cast", "getitem", "place", "product", "scatter_add", "setitem", "sum_over"}
 
 
 def test_every_function_of_the_standard_is_known():

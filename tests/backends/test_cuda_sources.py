@@ -21,6 +21,7 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 CHOICES = {
     "activations": [{}],
     "affine_groups": [{"ACTIVATION": kind.__name__} for kind in cupy_affine_groups.ACTIVATIONS],
+    "bfloat16": [{}],
     "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "linear": [{}],
     "loss_groups": [

@@ -83,7 +83,7 @@ def test_devices_without_tf32(device):
         BackendError, match=r"backend \S+ cannot multiply in TF32: only NVIDIA GPUs .* use precision flo"
     ):
         get_backend(device, precision="tf32")
-    with pytest.raises(BackendError, match='precision must be "float32" or "tf32", not \'half\''):
+    with pytest.raises(BackendError, match='precision must be "float32", "tf32" or "bf16", not \'half\''):
         get_backend(get_backend(device), precision="half")
 
 
@@ -118,7 +118,7 @@ def test_tf32_holds_inside_the_context(imitation, monkeypatch):
     trainer.fit(X, Y, epochs=2, batch_size=10)
     step = trainer.stepper.loop
     assert step.graphs == 1
-    assert step._recorder._cublas._library.modes == [3]
+    assert step._recorder._products.cublas._library.modes == [3]
 
 
 @pytest.mark.parametrize(("precision", "set_to"), [("float32", ("highest", False)), ("tf32", ("high", True))])

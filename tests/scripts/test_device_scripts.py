@@ -76,6 +76,18 @@ def test_tf32_where_there_is_none():
     assert "NOTE: cpu computes in float32: backend numpy:cpu cannot multiply in TF32" in done.stdout
 
 
+def test_peers_that_know_no_such_precision(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from peers import PEERS
+    from peers.process import _made
+
+    with pytest.raises(PortnnError, match="^torch is not told about precision bf16 yet$"):
+        _made(PEERS["torch eager"], "bf16")
+    with pytest.raises(PortnnError, match="^keras is not told about precision tf32 yet$"):
+        _made(next(peer for peer in PEERS.values() if peer.module == "with_keras"), "tf32")
+    assert _made(PEERS["portnn numpy"], "bf16") == PEERS["portnn numpy"].make
+
+
 @pytest.mark.slow
 @no_gpu
 def test_gpu_check_says_what_is_missing(tmp_path):

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from portnn.functional import matmul
+
 
 @dataclass(frozen=True)
 class RuleCase:
@@ -260,6 +262,9 @@ for _a, _b in (
     *(((5, 1, 2, 3), (2, 3, 4)), ((3,), (5, 3, 2)), ((5, 2, 3), (3,))),
 ):
     case(f"matmul {_a} {_b}", lambda xp, a, b: a @ b, normal(_a, _b))
+case("product", lambda xp, a, b: matmul(a, b), normal((2, 3), (3, 4)))
+case("product of stacks", lambda xp, a, b: matmul(a, b), normal((5, 2, 3), (5, 3, 4)))
+case("product of complex", lambda xp, a, b: parts(xp, matmul(a + 1j * b, b - 2j * a)), normal((3, 3), (3, 3)))
 case("tensordot", lambda xp, a, b: xp.tensordot(a, b, axes=((0, 2), (1, 0))), normal((2, 3, 4), (4, 2, 5)))
 case("tensordot over one axis", lambda xp, a, b: xp.tensordot(a, b, axes=1), normal((2, 3), (3, 2)))
 case("tensordot over none", lambda xp, a, b: xp.tensordot(a, b, axes=0), normal((2,), (3,)))

@@ -36,6 +36,14 @@ def _matmul(xp: Namespace, y: Array, a: Array, b: Array) -> Any:
     return left, right
 
 
+def _product(xp: Namespace, y: Array, a: Array, b: Array) -> Any:
+    shape_a, shape_b, dtype_a, dtype_b = tuple(a.shape), tuple(b.shape), a.dtype, b.dtype
+    return (
+        lambda g: match(xp, xp.product(g, adjoint(xp, b)), shape_a, dtype_a),
+        lambda g: match(xp, xp.product(adjoint(xp, a), g), shape_b, dtype_b),
+    )
+
+
 def _vecdot(xp: Namespace, a: Array, b: Array, *, axis: int = -1) -> Array:
     # Counted from the last, so that it is the same axis of both.
     return xp.sum(conj(xp, a) * b, axis=axis)
@@ -95,6 +103,7 @@ def _matrix_power(xp: Namespace, a: Array, n: int) -> Array:
 
 PRODUCTS: dict[str, Rule] = {
     "matmul": General(_matmul),
+    "product": General(_product),
     "vecdot": Formula(_vecdot),
     "tensordot": Formula(_tensordot),
     "linalg.outer": Formula(_outer),

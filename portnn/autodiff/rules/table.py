@@ -3,7 +3,8 @@
 A rule is written once, for both directions (`portnn.autodiff.rules.forms`), in functions of the standard alone, which
 are differentiated in their turn: so it holds to any order. A few names are internal: ``getitem``, ``place``,
 ``setitem`` and ``cast`` stand for indexing, its adjoint, assignment and ``astype``; ``sum_over`` and ``scatter_add``
-are the registered functions of these names.
+are the registered functions of these names, and ``product`` is the registered ``matmul``, whose twins multiply on the
+way back, too.
 """
 
 from portnn.autodiff.rules.decompositions import DECOMPOSITIONS

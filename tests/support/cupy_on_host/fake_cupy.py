@@ -10,7 +10,7 @@ from .arrays import Device, asarray, asnumpy, empty, launch, ndarray
 from .kernels import RawModule
 from .memory import DEFAULT_POOL, MemoryPool, using_allocator
 from .namespace import NAMESPACE
-from .streams import Stream, get_current_stream
+from .streams import Event, Stream, get_current_stream, get_elapsed_time
 
 __all__ = [
     "RawModule",
@@ -83,11 +83,16 @@ def get_default_memory_pool() -> MemoryPool:
 
 cuda = SimpleNamespace(
     Device=Device,
+    Event=Event,
     MemoryPool=MemoryPool,
     Stream=Stream,
     get_current_stream=get_current_stream,
+    get_elapsed_time=get_elapsed_time,
     using_allocator=using_allocator,
     runtime=SimpleNamespace(
-        memGetInfo=lambda: (2**33, 2**34), getDeviceProperties=lambda number: {"name": b"the CPU, in CuPy's place"}
+        memGetInfo=lambda: (2**33, 2**34),
+        getDevice=lambda: 0,
+        getDeviceProperties=lambda number: {"name": b"the CPU, in CuPy's place", "multiProcessorCount": 1},
+        driverGetVersion=lambda: 13000,
     ),
 )

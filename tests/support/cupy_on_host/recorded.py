@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from portnn_backends.on_cupy import agreement as cupy_agreement
 from portnn_backends.on_cupy import blas as cupy_blas
+from portnn_backends.on_cupy import choices as cupy_choices
 from portnn_backends.on_cupy import chunk as cupy_chunk
 from portnn_backends.on_cupy import loop as cupy_loop
+from portnn_backends.on_cupy import lt as cupy_lt
+from portnn_backends.on_cupy import plans as cupy_plans
 from portnn_backends.on_cupy import recording as cupy_recording
+from portnn_backends.on_cupy import timing as cupy_timing
 from portnn_backends.on_cupy.backend import CupyBackend
 
 from portnn.backend import Backend
@@ -23,6 +28,7 @@ from . import fake_cupy, memory
 from .arrays import empty, ndarray
 from .backend import CupyOnHost, open_cupy_on_host
 from .cublas import CublasImitation
+from .cublaslt import CublasLtImitation
 from .streams import Graph, Stream, get_current_stream
 
 
@@ -65,6 +71,12 @@ class Plain(Portable):
         return Backend.loop(self, *steps)
 
 
+def forget_choices() -> None:
+    """As in a new process, nothing is known of products, and nothing has been said of them."""
+    cupy_choices.machine.cache_clear()
+    cupy_plans.tell.cache_clear()
+
+
 def nodes(graph: Graph) -> list[str]:
     """What is launched with a graph, by name: kernels of ours, functions of CuPy, and products of cuBLAS."""
     names = []
@@ -79,8 +91,17 @@ def nodes(graph: Graph) -> list[str]:
 def open_recorded(backend: type[Recorded]) -> Iterator[Recorded]:
     """As `open_cupy_on_host`; and CuPy's modules compute with the imitation."""
     with open_cupy_on_host(backend) as opened, pytest.MonkeyPatch.context() as patch:
-        for module in (cupy_blas, cupy_chunk, cupy_loop, cupy_recording):
+        for module in (
+            *(cupy_agreement, cupy_blas, cupy_chunk),
+            *(cupy_loop, cupy_plans, cupy_recording, cupy_timing),
+        ):
             patch.setattr(module, "cupy", fake_cupy)
         patch.setattr(cupy_blas, "_load", CublasImitation)
+        patch.setattr(cupy_lt, "_load", CublasLtImitation)
+        patch.setattr(cupy_choices, "_folder", lambda: None)  # nothing is kept on disk
+        for name, few in (("_IN_A_ROW", 2), ("_LAUNCHES", 1)):  # the clock of the imitation is exact
+            patch.setattr(cupy_plans, name, few)
+        forget_choices()
         yield opened
+        forget_choices()
     assert [stream for stream in Stream.known.values() if stream.captured is not None] == []

@@ -45,6 +45,8 @@ class Stream:
         self.ptr = 1 + len(Stream.known)
         self.waiting: list[Work] = []
         self.captured: list[Work] | None = None
+        #: Milliseconds that the work took which has been done, as far as anybody tells.
+        self.clock = 0.0
         self._one_at_a_time = threading.RLock()
         Stream.known[self.ptr] = self
 
@@ -75,6 +77,8 @@ class Stream:
         event.stream.synchronize()
 
     def begin_capture(self) -> None:
+        if self.captured is not None:
+            raise RuntimeError("cudaErrorIllegalState: the stream is being captured already")
         self.captured = []
 
     def end_capture(self) -> Graph:
@@ -89,6 +93,31 @@ class Stream:
 
     def __exit__(self, *error: object) -> None:
         _streams().pop()
+
+
+class Event:
+    """Stands for ``cupy.cuda.Event``."""
+
+    def __init__(self) -> None:
+        shortage.call_of_runtime("event")
+        self.time: float | None = None
+        self._stream: Stream | None = None
+
+    def record(self, stream: Stream) -> None:
+        self._stream, self.time = stream, None
+        captured = stream.captured is not None  # a node of the graph then, which no clock is read for
+        stream.do(lambda: setattr(self, "time", None if captured else stream.clock))
+
+    def synchronize(self) -> None:
+        assert self._stream is not None, "the event was never recorded"
+        self._stream.synchronize()
+
+
+def get_elapsed_time(begin: Event, end: Event) -> float:
+    """Milliseconds between two events."""
+    if begin.time is None or end.time is None:
+        raise RuntimeError("cudaErrorInvalidResourceHandle: an event was not recorded, or while a stream was captured")
+    return end.time - begin.time
 
 
 class _Null(Stream):
