@@ -125,7 +125,7 @@ def test_processes_side_by_side(folder, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_to(folder, caplog, monkeypatch):
-    folder.write_text("a file")
+    folder.write_text("a file", encoding="utf-8")
     assert product() == (0, 1)
     assert product(5) == (0, 1)
     the_fastest_is(SECOND, monkeypatch)
