@@ -181,6 +181,15 @@ def test_channels_are_read_and_written_by_words(subject):
 
 
 @needs_compiler
+def test_factors_are_rounded_by_words():
+    times = cupy_compile._FLIGHT + 1
+    for name, text in instructions("bfloat16", REALS[0]).items():
+        # Two words become one, where only the upper halves stay.
+        assert (words(text, "ld"), words(text, "st")) == (times * (2 if name == "to_bfloat16" else 1), times)
+        assert ".local" not in text
+
+
+@needs_compiler
 def test_noise_is_written_by_words():
     for text in instructions("noise", REALS[0]).values():
         assert (words(text, "ld"), words(text, "st")) == (0, 2)

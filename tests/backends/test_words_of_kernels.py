@@ -13,6 +13,7 @@ from cupy_on_host import COMPILER, open_cupy_on_host, with_source
 from helpers import assert_close, get, put
 from parity import RULES
 from portnn_backends.on_cupy import affine_groups as cupy_affine_groups
+from portnn_backends.on_cupy import bf16 as cupy_bf16
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import linear as cupy_linear
 from portnn_backends.on_cupy import sums as cupy_sums
@@ -79,6 +80,17 @@ def test_activations(backend, monkeypatch, dtype, few):
         y, dx = everywhere(backend, with_gradient(functional.relu), x, dy)
         np.testing.assert_array_equal(y, np.maximum(x, 0))
         np.testing.assert_array_equal(dx, dy * (x > 0))
+
+
+@pytest.mark.parametrize(("call", "dtype"), [(cupy_bf16.bits, "uint16"), (cupy_bf16.rounded, "float32")])
+def test_factors_in_bfloat16(backend, monkeypatch, call, dtype):
+    monkeypatch.setattr(cupy_compile, "_BLOCKS", 1)
+    for size in (*SIZES[1:], 8_191, 8_193):
+        (x,) = normal("float32", (1, size))
+        bits = x.view(np.uint32).astype(np.uint64)
+        upper = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        expected = upper.astype(np.uint16) if dtype == "uint16" else (upper << 16).astype(np.uint32).view(np.float32)
+        np.testing.assert_array_equal(everywhere(backend, call, x), expected)
 
 
 @pytest.mark.parametrize("dtype", REALS)
