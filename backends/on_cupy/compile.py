@@ -10,6 +10,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.resources import files
 from numbers import Real
 from typing import Any
@@ -21,6 +22,7 @@ from .memory import once_more
 __all__ = [
     "FLOATS",
     "THREADS",
+    "ahead",
     "by_columns",
     "counter",
     "dense",
@@ -48,6 +50,9 @@ _BLOCKS = 2**16
 #: many, which keep any GPU busy.
 _FLIGHT = 4
 _BUSY = 2048
+
+#: Sources that are compiled at the same time: NVRTC lets go of the interpreter.
+_COMPILERS = 8
 
 #: A grid has no more blocks than this along its second axis.
 _BLOCKS_Y = 2**16 - 1
@@ -102,7 +107,39 @@ def kernel(subject: str, name: str, **options: Any) -> Any:
 
 @functools.cache
 def _module(subject: str, **options: Any) -> Any:
+    under_way = _under_way.pop(_key(subject, options), None)
+    if under_way is not None:
+        wait([under_way])  # whatever came of it: what went wrong goes wrong again, where somebody hears of it
+    return _made(subject, options)
+
+
+def _made(subject: str, options: Mapping[str, Any]) -> Any:
     return library().RawModule(code=source(subject), options=compiler_options(options))
+
+
+#: What `ahead` has begun, and nobody has asked for.
+_under_way: dict[Any, Future[None]] = {}
+
+
+def _key(subject: str, options: Mapping[str, Any]) -> Any:
+    return subject, frozenset(options.items())
+
+
+@functools.cache
+def ahead(subject: str, **options: Any) -> None:
+    """Have a source compiled while something else is done; `kernel`, of the same options, waits for it."""
+    device = library().cuda.Device().id
+
+    def compile_it() -> None:
+        with library().cuda.Device(device):  # of which every thread has its own
+            _made(subject, options).compile()  # CuPy keeps what comes of it, by the source
+
+    _under_way[_key(subject, options)] = _compilers().submit(compile_it)
+
+
+@functools.cache
+def _compilers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_COMPILERS, thread_name_prefix="portnn-nvrtc")
 
 
 def compiler_options(options: Mapping[str, Any]) -> tuple[str, ...]:

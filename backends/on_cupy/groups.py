@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import affine_groups, loss_groups
+from . import affine_groups, direct, loss_groups
 
 __all__ = ["GROUPS"]
 
-GROUPS = (*loss_groups.GROUPS, *affine_groups.GROUPS)
+GROUPS = (*loss_groups.GROUPS, *affine_groups.GROUPS, *direct.GROUPS)

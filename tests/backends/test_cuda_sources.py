@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from convolutions import plans, recipes
 from parity import RULES
 from portnn_backends.on_cupy import affine_groups as cupy_affine_groups
 from portnn_backends.on_cupy import compile as cupy_compile
@@ -46,6 +47,13 @@ CHOICES = {
     "updates": [{"LEAVES": cupy_updates._LEAVES, "PIECE": cupy_updates._PIECE}],
 }
 
+#: Those that are compiled for the shapes of a network, by the types of its numbers: what is chosen for the networks of
+#: train_mnist.py. Tried in every run: the two layers of one of them.
+DIRECT = {f"direct_{name}": name for name in ("values", "slopes", "weights")}
+CHOICES |= {
+    subject: [each for real in REALS for each in plans(name, ("cnn",), real)] for subject, name in DIRECT.items()
+}
+
 
 def no_compiler():
     """Why NVRTC cannot be used here; None if it can."""
@@ -69,6 +77,24 @@ def compile_source(code, options, architecture, method="cubin"):
     return program.compile((*options, "-ftz=true", f"-arch={architecture}"))[0]  # as CuPy does
 
 
+def log_of(code, options, architecture):
+    """What the assembler says of a program."""
+    from cupy_backends.cuda.libs import nvrtc
+
+    program = nvrtc.createProgram(code, "kernels.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (*options, f"-arch={architecture}", "--ptxas-options=-v"))
+        return nvrtc.getProgramLog(program)
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def ptx_of(code, options):
+    """What the compiler gives to the assembler."""
+    text = compile_source(code, options, "compute_90", "ptx")
+    return text.decode() if isinstance(text, bytes) else text
+
+
 def test_every_source_is_compiled_here():
     folder = files("portnn_backends.on_cupy").joinpath("cuda")
     assert {path.name.removesuffix(".cu") for path in folder.iterdir() if path.name.endswith(".cu")} == CHOICES.keys()
@@ -76,6 +102,8 @@ def test_every_source_is_compiled_here():
 
 def check(subject, architecture, real, choices):
     for choice in choices:
+        if choice.get("REAL", real) in REALS and choice.get("REAL", real) != real:
+            continue  # a plan of the other type
         options = cupy_compile.compiler_options({"REAL": real} | choice)
         assert compile_source(cupy_compile.source(subject), options, architecture).startswith(b"\x7fELF")
 
@@ -84,7 +112,7 @@ def check(subject, architecture, real, choices):
 @pytest.mark.parametrize(("architecture", "real"), [("sm_75", REALS[0]), ("sm_100", REALS[1])], ids=str)
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles(subject, architecture, real):
-    check(subject, architecture, real, CHOICES[subject][:2])
+    check(subject, architecture, real, CHOICES[subject][: 4 if subject in DIRECT else 2])
 
 
 @pytest.mark.slow
@@ -94,6 +122,37 @@ def test_compiles(subject, architecture, real):
 @pytest.mark.parametrize("subject", sorted(CHOICES))
 def test_compiles_for_every_architecture(subject, architecture, real):
     check(subject, architecture, real, CHOICES[subject])
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("subject", DIRECT)
+def test_convolutions_of_every_network_compile(subject, architecture):
+    for real in REALS:
+        chosen = plans(DIRECT[subject], tuple(recipes()), real)
+        assert len(chosen) == 8
+        check(subject, architecture, real, chosen)
+
+
+@needs_compiler
+@pytest.mark.parametrize("names", [("cnn",), pytest.param(tuple(recipes()), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize("subject", DIRECT)
+def test_sums_of_convolutions_stay_in_registers(subject, names):
+    """Local memory, where the compiler puts what it has no registers for, is as far away as any other."""
+    for choice in plans(DIRECT[subject], names, REALS[0]):
+        log = log_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice), "sm_90")
+        assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
+
+
+@needs_compiler
+@pytest.mark.parametrize(("subject", "scalars"), [("direct_values", 0), ("direct_slopes", 1), ("direct_weights", 1)])
+def test_convolutions_write_vectors(subject, scalars):
+    """All that goes to memory but the gradient of a bias: the compiler must see that it begins where a vector may."""
+    (_, choice) = plans(DIRECT[subject], ("cnn",), REALS[0])
+    code = ptx_of(cupy_compile.source(subject), cupy_compile.compiler_options(choice))
+    assert code.count("st.global.v4.f32") == 1 + (subject == "direct_slopes")
+    assert code.count("st.global.f32") == scalars
 
 
 @needs_compiler
@@ -132,8 +191,7 @@ WORDS = {
 def instructions(subject, real):
     """Of each kernel, all that its source, with its first choices, becomes for a virtual machine."""
     options = cupy_compile.compiler_options({"REAL": real} | CHOICES[subject][0])
-    text = compile_source(cupy_compile.source(subject), options, "compute_75", "ptx")
-    text = text.decode() if isinstance(text, bytes) else text
+    text = ptx_of(cupy_compile.source(subject), options)
     return dict(re.findall(r"^\.visible \.entry (\w+)(.*?)^}", text, re.MULTILINE | re.DOTALL))
 
 

@@ -1,5 +1,6 @@
 """The groups of the CuPy backend without a GPU, as `test_cupy_on_host` has its twins. `test_groups` has all of them."""
 
+import inspect
 import re
 from itertools import product
 
@@ -165,11 +166,16 @@ def test_every_geometry_fits_a_block():
         assert per is not None or k > 2_048
 
 
-def test_the_activations_are_those_of_the_library():
-    """All that take value by value, but for those without anything to compute, or without a gradient."""
-    layers = {getattr(nn, name) for name in nn.__all__}
-    elementwise = {a for a in layers if a.__module__ == "portnn.nn.activations"}
-    assert elementwise - cupy_affine_groups.ACTIVATIONS.keys() == {nn.Identity, nn.Step, nn.Softmax, nn.LogSoftmax}
+@pytest.mark.parametrize(
+    ("table", "subject"), [(cupy_affine_groups.ACTIVATIONS, "affine_groups"), (cupy_loss_groups.LOSSES, "loss_groups")]
+)
+def test_the_tables_are_those_of_the_sources(table, subject):
+    """Each layer or loss has its structure, and its parameter is one of its fields."""
+    structures = re.findall(r"^struct (\w+) {", cupy_compile.source(subject), re.MULTILINE)
+    assert {kind.__name__ for kind in table} <= {*structures}
+    for kind, field in table.items():
+        given = set(inspect.signature(kind).parameters) - {"class_weight"}
+        assert given == ({field} if field else set())
 
 
 # What the comparison is there to find.

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("cupy")
 
+from convolutions import recipes
 from cupy_on_host import COMPILER, CupyOnHost, launches
 from cupy_on_host.arrays import reductions_recorded
 from cupy_on_host.recorded import Plain, Portable, Recorded, nodes, open_recorded
@@ -100,11 +101,18 @@ def test_the_bits_of_the_plain_step(name):
         assert reduced == []
 
 
+IMAGES = nn.Sequential(
+    [
+        *(nn.Conv2D(4), nn.ReLU(), nn.MaxPool2D(), nn.Conv2D(4, 2), nn.MaxPool2D((1, 2)), nn.ReLU()),
+        *(nn.Flatten(), nn.Affine(3)),
+    ]
+)
 HIDDEN = nn.Sequential([nn.Affine(9), nn.Tanh(), nn.Sequential([nn.Affine(8), nn.ReLU()]), nn.Affine(3)])
 
 #: Trainings whose steps are made of groups.
 GROUPED = {
     "one after the other": (case(HIDDEN, (4,)), {"activated", "activated_slopes", "head_rows", "head_columns"}),
+    "images": (case(IMAGES, (6, 5, 2)), {"convolved_values", "convolved_slopes", "convolved_weights"}),
     "weights": (case(HIDDEN, (4,), optimizer=optim.Accumulate(3, optim.Adam()), weighted=True), {"head_rows"}),
     "penalties": (case(HIDDEN, (4,), regularizer=regularizers.ElasticNet(0.1), on_nonfinite="skip"), {"head_rows"}),
     "noise between": (
@@ -179,6 +187,17 @@ def test_how_many_launches_a_step_has():
     forward = ["take", "divided_rows", *["product", "activated"] * 2, "head_rows", "head_columns"]
     assert found == [*forward, *["product"] * 2, "activated_slopes", "product", "adam", "end_turn"]
     assert len(found) == 14
+
+
+def test_how_many_launches_a_step_of_a_convolutional_network_has():
+    """Of the one of scripts/models.py; 46 without groups."""
+    recipe = recipes()["cnn"]
+    (graph,) = graphs_of(recipe.network((28, 28), 10, recipe.hidden).layers, (28, 28), 128)
+    found = nodes(graph)
+    affine = ["product", "activated", "head_rows", "head_columns", *["product"] * 2]
+    back = ["convolved_slopes", "column_sums", "convolved_weights", "column_sums"]
+    assert found == ["take", "divided_rows", *["convolved_values"] * 2, *affine, *back, "adam", "end_turn"]
+    assert len(found) == 16
 
 
 def stepped(counts):

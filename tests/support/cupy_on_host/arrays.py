@@ -22,7 +22,7 @@ _PRODUCTS = (np.matmul, np.tensordot, np.dot, np.einsum)
 class Device:
     """Stands for ``cupy.cuda.Device``."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int = 0) -> None:
         self.id, self.compute_capability = number, "90"
 
     def __enter__(self) -> Device:

@@ -61,7 +61,13 @@ def open_cupy_on_host(backend: type[CupyOnHost] = CupyOnHost) -> Iterator[CupyOn
 
 
 def forget() -> None:
-    for cached in (cupy_compile.kernel, cupy_compile._module, cupy_trial.try_reductions, kernels._twin):
+    for cached in (
+        cupy_compile.kernel,
+        cupy_compile._module,
+        cupy_compile.ahead,
+        cupy_trial.try_reductions,
+        kernels._twin,
+    ):
         cached.cache_clear()
     shortage.forget()
 

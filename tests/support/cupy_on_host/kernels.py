@@ -46,6 +46,9 @@ class RawModule:
     def __init__(self, *, code: str, options: tuple[str, ...]) -> None:
         self._library = ctypes.PyDLL(str(build(code, options)))  # which holds the GIL: fibers are no threads
 
+    def compile(self) -> None:
+        """Done when it was made."""
+
     def get_function(self, name: str) -> Any:
         shortage.load_or_launch("load")
         signature = getattr(self._library, f"signature_{name}")
