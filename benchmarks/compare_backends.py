@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from peers.process import noise
 from shared import Parser, Watch, add_data_arguments, add_seed_argument, load_images, mlp, run
 
 from portnn import Network, Trainer, available_backends, get_backend, losses, nn, optim, tree
@@ -75,11 +76,11 @@ def main() -> int:
     parser.add_argument("--backends", nargs="+", default=usable, help=f"default: {' '.join(usable)}")
     parser.add_count("--steps", default=100, help="whose losses are compared (default: 100)")
     add_seed_argument(parser, "of parameters, batches and noise")
-    add_data_arguments(parser)
+    add_data_arguments(parser, more=["noise"])
     args = parser.parse_args()
     if len(args.backends) < 2:
         raise BackendError(f"there is nothing to compare {args.backends[0]} with: name two backends at least")
-    data = load_images(args.data, args.data_dir)
+    data = noise() if args.data == "noise" else load_images(args.data, args.data_dir)
 
     reference, *others = args.backends
     print(

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -196,9 +196,13 @@ def add_precision_argument(parser: Parser) -> None:
     )
 
 
-def add_data_arguments(parser: Parser, auto: str = "MNIST if it can be had") -> None:
-    """``--data`` and ``--data-dir``, for `load_images`; ``auto`` says what the default means."""
-    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto", help=f"default: auto, {auto}")
+def add_data_arguments(parser: Parser, auto: str = "MNIST if it can be had", more: Sequence[str] = ()) -> None:
+    """``--data`` and ``--data-dir``, for `load_images`; ``auto`` says what the default means.
+
+    ``more`` are data that `load_images` does not know.
+    """
+    choices = ["auto", "mnist", "digits", *more]
+    parser.add_argument("--data", choices=choices, default="auto", help=f"default: auto, {auto}")
     parser.add_path("--data-dir", help="folder with the files of MNIST (default: $PORTNN_DATA_DIR)")
 
 

@@ -14,8 +14,8 @@ from portnn.functional.linear import matmul
 from portnn.groups import Group
 
 from .beside import beside
-from .compile import FLOATS, by_columns, dense, empty, is_array, kernel
-from .sums import slabs_of, total_of
+from .compile import FLOATS, dense, each_column, empty, is_array, kernel, lanes
+from .sums import by_slabs, slabs_of, total_of
 
 __all__ = ["ACTIVATIONS", "GROUPS", "Activated", "is_affine"]
 
@@ -63,7 +63,7 @@ class Activated:
         n, m = self.kept.shape
         self.y = self.kept if kind in _OF_OUTPUT else empty((n, m), x.dtype)
         activated = kernel("affine_groups", "activated", **self.options)
-        activated(*by_columns(n, m), (self.kept, self.b, self.parameter, n, m, self.y))
+        activated(*each_column(n, m, lanes(x.dtype)), (self.kept, self.b, self.parameter, n, m, self.y))
 
     def backward(self, dy: Any) -> tuple[Any, Any]:
         """The gradients of ``x @ w``, and of ``b``."""
@@ -71,7 +71,7 @@ class Activated:
         slabs = slabs_of(n, m)
         dp, sums = empty((n, m), dy.dtype), empty((slabs, m), dy.dtype)
         arguments = (dense(dy), self.kept, self.b, self.parameter, n, m, dp, sums)
-        kernel("affine_groups", "activated_slopes", **self.options)(*by_columns(n, m, slabs), arguments)
+        kernel("affine_groups", "activated_slopes", **self.options)(*by_slabs(n, m, slabs, dy.dtype), arguments)
         return dp, total_of(sums)
 
     def gradients(self, dp: Any, db: Any, input_grad: bool) -> tuple[Any, dict[str, Any]]:

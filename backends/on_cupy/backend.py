@@ -130,11 +130,6 @@ class CupyBackend(Backend):
             raise BackendError("random numbers that the host draws cannot be recorded")
         return super().draw(function, step, shape, dtype)
 
-    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        from .graph import CapturedStep
-
-        return CapturedStep(step, self._has_tf32())
-
     def loop(self, *steps: Callable[..., Any]) -> Loop:
         from .loop import GraphLoop
 

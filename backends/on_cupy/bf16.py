@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compile import dense, each, empty, kernel
+from .compile import dense, each_some, empty, kernel
 from .precision import precision
 
 __all__ = ["bits", "in_bf16", "rounded"]
@@ -34,5 +34,5 @@ def _converted(name: str, a: Any, dtype: Any) -> Any:
     by_columns = turned.flags.c_contiguous and not a.flags.c_contiguous
     given = dense(turned if by_columns else a)
     made = empty(given.shape, dtype)
-    kernel("bfloat16", name)(*each(given.size), (given.view(np.uint32), given.size, made))
+    kernel("bfloat16", name)(*each_some(given.size, made.dtype), (given.view(np.uint32), given.size, made))
     return made.transpose(*axes) if by_columns else made

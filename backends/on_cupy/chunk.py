@@ -12,7 +12,7 @@ import numpy as np
 from portnn.errors import BackendError
 
 from .compile import FLOATS, each, kernel
-from .recording import float_of, in_place, leaves_of, number_of
+from .recording import in_place, leaves_of
 
 __all__ = ["Chunk", "Form", "real_of"]
 
@@ -134,10 +134,9 @@ class Form:
             words[at, word] = np.asarray(values, dtype).view(f"i{dtype.itemsize}")
 
     def _dtype(self, value: Any) -> Any:
-        kind = number_of(value)
-        if kind is None:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             raise BackendError(f"a number of the step is {value!r}")
-        return self._real if kind is float else np.dtype(np.int64)
+        return self._real if isinstance(value, float | np.floating) else np.dtype(np.int64)
 
     def body(self, step: Callable[..., Any], carry: Any, data: Any, turn: int) -> Callable[[], None]:
         """A step, in place, on what the row of its turn says."""
@@ -186,8 +185,9 @@ def _replaced(hyper: Mapping[str, Any], values: Iterator[Any]) -> dict[str, Any]
 
 
 def real_of(carry: Any) -> Any:
-    """The dtype of the parameters: float32 or float64."""
-    real = float_of(leaves_of(carry))
+    """The dtype of the parameters, which come first: float32 or float64."""
+    floats = [leaf.dtype for leaf in leaves_of(carry) if isinstance(leaf, cupy.ndarray) and leaf.dtype.kind == "f"]
+    real = np.dtype(floats[0] if floats else np.float32)
     if real not in FLOATS:
         raise BackendError(f"the parameters are of {real}")
     return real

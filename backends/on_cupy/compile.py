@@ -27,9 +27,12 @@ __all__ = [
     "counter",
     "dense",
     "each",
+    "each_column",
+    "each_some",
     "empty",
     "is_array",
     "kernel",
+    "lanes",
     "library",
     "number",
     "source",
@@ -42,6 +45,11 @@ THREADS = 256
 
 #: Blocks of a launch: what any GPU needs to be busy; the threads loop over the rest.
 _BLOCKS = 2**16
+
+#: Words of 16 bytes that a thread asks for before it waits: FLIGHT in vectors.cuh. More blocks are worth more, up to so
+#: many, which keep any GPU busy.
+_FLIGHT = 4
+_BUSY = 2048
 
 #: Sources that are compiled at the same time: NVRTC lets go of the interpreter.
 _COMPILERS = 8
@@ -143,6 +151,29 @@ def compiler_options(options: Mapping[str, Any]) -> tuple[str, ...]:
 def each(size: int) -> tuple[tuple[int], tuple[int]]:
     """Grid and block for a kernel over the numbers 0 .. size - 1."""
     return (min(max(math.ceil(size / THREADS), 1), _BLOCKS),), (THREADS,)
+
+
+def lanes(dtype: Any) -> int:
+    """Values in a word of 16 bytes: LANES in vectors.cuh."""
+    return 16 // int(dtype.itemsize)
+
+
+def each_some(size: int, dtype: Any) -> tuple[tuple[int], tuple[int]]:
+    """Grid and block for a kernel over values that are read by words, if they can be."""
+    words = max(math.ceil(size / lanes(dtype)), 1)
+    return (min(_shared_out(math.ceil(words / THREADS), _BUSY), _BLOCKS),), (THREADS,)
+
+
+def each_column(rows: int, columns: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """As `by_columns`, for a kernel whose threads take so many columns at a time where the length of rows allows it."""
+    (across, most), block = by_columns(rows, columns // width if columns % width == 0 else columns)
+    high = _shared_out(math.ceil(rows / block[1]), math.ceil(_BUSY / across))
+    return (across, max(min(high, most), 1)), block
+
+
+def _shared_out(blocks: int, busy: int) -> int:
+    """How many blocks do the work of some that ask for a word once."""
+    return max(min(blocks, busy), math.ceil(blocks / _FLIGHT))
 
 
 def by_columns(rows: int, columns: int, slabs: int | None = None) -> tuple[tuple[int, int], tuple[int, int]]:

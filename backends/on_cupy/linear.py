@@ -12,7 +12,7 @@ from portnn.functional.linear import matmul
 from portnn.kernels import Kernel
 
 from .beside import beside
-from .compile import FLOATS, by_columns, dense, kernel
+from .compile import FLOATS, dense, each_column, kernel, lanes
 from .sums import column_sums
 
 __all__ = ["KERNELS", "add_row"]
@@ -21,7 +21,7 @@ __all__ = ["KERNELS", "add_row"]
 def add_row(y: Any, b: Any) -> Any:
     """``y + b``, written into the matrix ``y``, which nobody else may hold."""
     n, m = y.shape
-    kernel("linear", "add_row", REAL=y.dtype)(*by_columns(n, m), (y, dense(b), n, m))
+    kernel("linear", "add_row", REAL=y.dtype)(*each_column(n, m, lanes(y.dtype)), (y, dense(b), n, m))
     return y
 
 

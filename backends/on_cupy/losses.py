@@ -6,7 +6,7 @@ from typing import Any
 
 from portnn.kernels import Kernel
 
-from .compile import FLOATS, by_columns, dense, each, empty, kernel
+from .compile import FLOATS, dense, each, each_column, empty, kernel, lanes
 
 __all__ = ["KERNELS"]
 
@@ -23,7 +23,7 @@ def _softmax_cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.
     def backward(dvalues: Any) -> Any:
         dlogits = empty((n, k), p.dtype)
         arguments = (p, target, smoothing, dense(dvalues), n, k, dlogits)
-        kernel("losses", "class_slopes", **types)(*by_columns(n, k), arguments)
+        kernel("losses", "class_slopes", **types)(*each_column(n, k, lanes(p.dtype)), arguments)
         return dlogits
 
     return values, backward

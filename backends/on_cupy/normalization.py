@@ -9,8 +9,8 @@ import numpy as np
 
 from portnn.kernels import Kernel
 
-from .compile import FLOATS, by_columns, dense, empty, kernel
-from .sums import slabs_of
+from .compile import FLOATS, by_columns, dense, each_column, empty, kernel, lanes
+from .sums import by_slabs, slabs_of
 
 __all__ = ["KERNELS"]
 
@@ -22,7 +22,7 @@ def _moments(x: Any, n: int, m: int) -> tuple[Any, Any]:
     """Mean and variance of the columns of x, C-contiguous, which is read as a matrix (n, m)."""
     slabs, real = slabs_of(n, m), x.dtype
     sums, mean, variance = empty((slabs, 2, m), _DOUBLE), empty((m,), real), empty((m,), real)
-    kernel("normalization", "centred_sums", REAL=real)(*by_columns(n, m, slabs), (x, n, m, sums))
+    kernel("normalization", "centred_sums", REAL=real)(*by_slabs(n, m, slabs, real), (x, n, m, sums))
     kernel("normalization", "moments", REAL=real)(*by_columns(slabs, m, 1), (sums, slabs, x, n, m, mean, variance))
     return mean, variance
 
@@ -45,17 +45,18 @@ def _batch_norm_with_moments(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -
     n, m, eps = math.prod(shape[:-1]), shape[-1], float(eps)
     mean, variance = _moments(x, n, m)
     y = empty(shape, real)
-    kernel("normalization", "normalise", REAL=real)(*by_columns(n, m), (x, mean, variance, gamma, beta, eps, n, m, y))
+    grid = each_column(n, m, lanes(real))
+    kernel("normalization", "normalise", REAL=real)(*grid, (x, mean, variance, gamma, beta, eps, n, m, y))
 
     def backward(dy: Any) -> Any:
         given, slabs = dense(dy), slabs_of(n, m)
         sums, dgamma, dbeta = empty((slabs, 2, m), _DOUBLE), empty((m,), real), empty((m,), real)
-        kernel("normalization", "slope_sums", REAL=real)(*by_columns(n, m, slabs), (given, x, mean, n, m, sums))
+        kernel("normalization", "slope_sums", REAL=real)(*by_slabs(n, m, slabs, real), (given, x, mean, n, m, sums))
         arguments = (sums, slabs, m, variance, eps, dgamma, dbeta)
         kernel("normalization", "parameter_slopes", REAL=real)(*by_columns(slabs, m, 1), arguments)
         dx = empty(shape, real)
         everything = (given, x, mean, variance, gamma, dgamma, dbeta, eps, n, m, dx)
-        kernel("normalization", "slopes", REAL=real)(*by_columns(n, m), everything)
+        kernel("normalization", "slopes", REAL=real)(*grid, everything)
         return dx, dgamma, dbeta
 
     return (y, mean, variance), backward

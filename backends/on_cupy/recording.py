@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import cupy
-import numpy as np
 
 from portnn import tree
 from portnn.errors import BackendError
@@ -17,7 +16,7 @@ from .blas import Products, directly
 from .choices import Choices
 from .timing import captured
 
-__all__ = ["Branch", "Recorder", "check_apart", "flatten", "float_of", "in_place", "kind_of", "leaves_of", "number_of"]
+__all__ = ["Branch", "Recorder", "check_apart", "in_place", "kind_of", "leaves_of"]
 
 
 A = TypeVar("A")
@@ -139,12 +138,6 @@ def check_apart(arrays: list[Any]) -> None:
         raise BackendError("two of the arrays that the step may overwrite share memory")
 
 
-def float_of(leaves: list[Any]) -> Any:
-    """The dtype of a number of the step: that of the parameters, which come first; they would not be widened either."""
-    floats = [leaf.dtype for leaf in leaves if isinstance(leaf, cupy.ndarray) and leaf.dtype.kind == "f"]
-    return np.dtype(floats[0] if floats else np.float32)
-
-
 def in_place(step: Callable[..., Any], args: Any) -> tuple[Any, ...]:
     """Let a step write its results into the three trees that it is given up; what it gives besides."""
     a, b, c, *more = step(*args)
@@ -168,32 +161,13 @@ def _overlaps(array: Any, others: list[Any]) -> bool:
     return any(cupy.may_share_memory(array, other) for other in others)
 
 
-def flatten(value: Any, leaves: list[Any]) -> Any:
-    """The structure of a tree, to compare and hash; its leaves are appended to a list."""
-    if isinstance(value, dict):
-        keys = sorted(value)
-        return (*keys, *[flatten(value[key], leaves) for key in keys])
-    if isinstance(value, tuple):
-        return tuple([flatten(part, leaves) for part in value])
-    leaves.append(value)
-    return None
-
-
 def leaves_of(value: Any) -> list[Any]:
-    leaves: list[Any] = []
-    flatten(value, leaves)
-    return leaves
+    """The arrays of a tree, in the order of its keys."""
+    if isinstance(value, dict):
+        value = tuple(value[key] for key in sorted(value))
+    return [leaf for part in value for leaf in leaves_of(part)] if isinstance(value, tuple) else [value]
 
 
-def kind_of(leaf: Any) -> Any:
-    """What a graph is made for: shape and dtype of an array, the type of a number, and any other constant itself."""
-    if isinstance(leaf, cupy.ndarray):
-        return leaf.shape, leaf.dtype.char
-    return number_of(leaf) or leaf
-
-
-def number_of(leaf: Any) -> type | None:
-    """``float`` or ``int`` for a number, None for anything else."""
-    if isinstance(leaf, bool) or not isinstance(leaf, int | float | np.integer | np.floating):
-        return None
-    return float if isinstance(leaf, float | np.floating) else int
+def kind_of(array: Any) -> Any:
+    """What a graph is made for: the shape and dtype of an array; None for none."""
+    return None if array is None else (array.shape, array.dtype.char)

@@ -9,9 +9,12 @@ import numpy as np
 
 from portnn.kernels import Kernel
 
-from .compile import FLOATS, by_columns, dense, empty, kernel
+from .compile import FLOATS, dense, each_column, empty, kernel
 
 __all__ = ["KERNELS"]
+
+#: Bytes that a thread reads at once.
+_WIDTH = 4
 
 
 def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
@@ -21,7 +24,7 @@ def _take_rows(x: Any, index: Any, dtype: Any) -> Any:
     out = empty((len(index), *x.shape[1:]), np.dtype(dtype))
     index, n, width = dense(index), len(out), math.prod(x.shape[1:])
     gather = kernel("rows", "divided_rows", REAL=out.dtype, INDEX=index.dtype)
-    gather(*by_columns(n, width), (x, index, len(x), n, width, out))
+    gather(*each_column(n, width, _WIDTH), (x, index, len(x), n, width, out))
     return out
 
 

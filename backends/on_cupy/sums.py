@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .compile import by_columns, empty, kernel
+from .compile import by_columns, empty, kernel, lanes
 
-__all__ = ["column_sums", "slabs_of", "total_of"]
+__all__ = ["by_slabs", "column_sums", "slabs_of", "total_of"]
 
 #: Rows that one thread sums by itself before more blocks are worth a second launch.
 _ROWS = 16
@@ -26,12 +26,18 @@ def slabs_of(n: int, m: int) -> int:
     return max(min(math.ceil(n / (high * _ROWS)), _BLOCKS // across), 1)
 
 
+def by_slabs(n: int, m: int, slabs: int, dtype: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """As `by_columns`, for the kernels made of ``sum_columns``, whose threads take several columns each."""
+    grid, (wide, high) = by_columns(n, m, slabs)
+    return grid, (max(wide // lanes(dtype), 1), high)
+
+
 def column_sums(x: Any) -> Any:
     """The sum over the rows of a C-contiguous matrix (n, m): shape (m,)."""
     n, m = x.shape
     slabs = slabs_of(n, m)
     sums = empty((slabs, m), x.dtype)
-    kernel("sums", "column_sums", REAL=x.dtype)(*by_columns(n, m, slabs), (x, n, m, sums))
+    kernel("sums", "column_sums", REAL=x.dtype)(*by_slabs(n, m, slabs, x.dtype), (x, n, m, sums))
     return total_of(sums)
 
 
@@ -41,5 +47,5 @@ def total_of(sums: Any) -> Any:
     if slabs == 1:
         return sums.reshape(m)
     total = empty((m,), sums.dtype)
-    kernel("sums", "column_sums", REAL=sums.dtype)(*by_columns(slabs, m, 1), (sums, slabs, m, total))
+    kernel("sums", "column_sums", REAL=sums.dtype)(*by_slabs(slabs, m, 1, sums.dtype), (sums, slabs, m, total))
     return total

@@ -8,7 +8,7 @@ import numpy as np
 
 from portnn.functional.windows import Axis
 
-from .compile import each, kernel
+from .compile import each, kernel, lanes
 
 __all__ = ["launch"]
 
@@ -27,4 +27,5 @@ def launch(subject: str, name: str, arrays: tuple[Any, ...], rows: Axis, columns
     size, channels = out[0].size, (arrays if name == "unfold" else out)[0].shape[-1]
     place = "unsigned int" if max(a.size for a in (*arrays, *out)) < _NARROW else "unsigned long long"
     launched = kernel(subject, name, REAL=out[0].dtype, PLACE=place)
-    launched(*each(size), (*arrays, *geometry, np.int32(channels), size, *out))
+    width = lanes(out[0].dtype) if channels % lanes(out[0].dtype) == 0 else 1
+    launched(*each(size // width), (*arrays, *geometry, np.int32(channels), size, *out))

@@ -72,15 +72,21 @@ class Job:
     ceiling: bool = False
 
 
-def in_process(job: Job) -> dict[str, Any]:
-    """Do a run, and return what it found; PortnnError with the last line that it said if it failed."""
+def in_process(job: Job, seconds: float | None = None) -> dict[str, Any]:
+    """Do a run, and return what it found; PortnnError with the last line that it said if it failed.
+
+    It is ended, and has failed, after so many seconds; default: never.
+    """
     described = json.dumps(dataclasses.asdict(job) | {"started": time.time()})
     with tempfile.TemporaryDirectory() as empty:
         paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         env |= {"NUMBA_CACHE_DIR": empty} if peer_of(job.peer).empty_cache else {}
         command = [sys.executable, "-m", "peers.process", described]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise PortnnError(f"it was not done after {seconds:.0f} s") from None
     if done.returncode:
         raise PortnnError((done.stderr.splitlines() or ["no message"])[-1].removeprefix("error: "))
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

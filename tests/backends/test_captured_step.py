@@ -22,6 +22,7 @@ import portnn.backend
 from portnn import nn, optim, tree
 from portnn.errors import DivergenceError
 from portnn.training import Callback, EarlyStopping
+from portnn.training.batch import Examples
 
 
 @pytest.fixture(autouse=True)
@@ -271,48 +272,73 @@ def test_more_shapes_than_graphs(caplog):
     ]
 
 
-def test_results_that_lie_in_what_is_overwritten():
-    """Two arrays that change places, a view, and an old value as a result of its own."""
-    backend = Portable()
+def looped(backend, step, carry, *, steps=1, hyper=None):
+    """A loop that has done some steps on three examples, what it carries on, and the losses on the host."""
+    loop = backend.loop(step)
+    data = Examples(backend.asarray(np.ones((3, 3))), backend.asarray(np.ones(3)))
+    numbers = [{"k": float(k)} if hyper is None else hyper for k in range(steps)]
+    carry, losses = loop.run(carry, data, [np.arange(3)] * steps, [0] * steps, numbers)
+    return loop, carry, loop.floats([losses])
 
-    def step(a, b, c, x, numbers):
+
+@pytest.mark.parametrize("loss", [lambda a, b, k: a["p"][0, 0], lambda a, b, k: b["q"][0, 1] * k], ids=["old", "new"])
+def test_results_that_lie_in_what_is_overwritten(loss):
+    """Two arrays that change places, a view, and an old value as the loss, or a number of the step times one."""
+
+    def step(a, b, c, batch, numbers):
         return (
-            {"p": b["q"] + 0.0 * x, "same": a["same"]},
+            {"p": b["q"] + 0.0 * batch.x, "same": a["same"]},
             {"q": a["p"]},
             {"turned": c["turned"].T},
-            a["p"],
-            b["q"] * numbers["k"],
+            loss(a, b, numbers["k"]),
         )
 
-    def trees():
+    def trees(backend):
         p, q, r, same = (backend.asarray(np.arange(9.0).reshape(3, 3) + k) for k in (0, 10, 20, 30))
         return {"p": p, "same": same}, {"q": q}, {"turned": r}
 
-    captured, plain = trees(), trees()
-    compiled, x = backend.compile(step), backend.asarray(np.ones((3, 3)))
-    for k in range(5):
-        *captured, old, scaled = compiled(*captured, x, {"k": k})
-        *plain, plain_old, plain_scaled = step(*tree.map(backend.copy, tuple(plain)), x, {"k": k})
-        for actual, expected in zip((*captured, old, scaled), (*plain, plain_old, plain_scaled), strict=True):
-            tree.map(
-                lambda a, e: np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(e)), actual, expected
-            )
-    assert compiled.graphs == 1
+    captured, plain = (looped(backend, step, trees(backend), steps=5) for backend in (Portable(), Plain()))
+    tree.map(
+        lambda a, e: np.testing.assert_array_equal(fake_cupy.asnumpy(a), fake_cupy.asnumpy(e)), captured[1], plain[1]
+    )
+    assert captured[2] == plain[2]
+    assert len(set(plain[2])) > 1
+    assert captured[0].graphs == 1
 
 
 def test_arrays_given_up_twice(caplog):
     backend = Portable()
-    compiled = backend.compile(lambda a, b, c: (a + 1.0, b, c))
     both = backend.asarray([1.0, 2.0])
-    assert [fake_cupy.asnumpy(a).tolist() for a in compiled(both, both[1:], ())[:2]] == [[2.0, 3.0], [2.0]]
-    assert compiled.reason == "BackendError: two of the arrays that the step may overwrite share memory"
+    loop, (a, b, _), losses = looped(backend, lambda a, b, c, *_: (a + 1.0, b, c, a[0]), (both, both[1:], ()))
+    assert [fake_cupy.asnumpy(array).tolist() for array in (a, b)] == [[2.0, 3.0], [2.0]]
+    assert losses == [1.0]
+    assert loop.reason == "BackendError: two of the arrays that the step may overwrite share memory"
 
 
-def test_steps_that_change_shapes_are_not_recorded(caplog):
+@pytest.mark.parametrize(
+    ("step", "hyper", "dtype", "reason"),
+    [
+        (lambda a: (fake_cupy.concatenate([a, a]), a[0]), {}, "float64", "the step changes the shape or type of what"),
+        (lambda a: (a, a), {}, "float64", "the loss of a step is a number of float64, not "),
+        (lambda a: (a, a[0]), {}, "float16", "the parameters are of float16"),
+        (lambda a: (a, a[0]), {"k": "many"}, "float32", "a number of the step is 'many'"),
+        (lambda a: (a, a[0]), {str(k): 1 for k in range(33)}, "float32", "a step has 33 numbers, and there is room"),
+    ],
+    ids=["shapes", "loss", "halves", "words", "numbers"],
+)
+def test_steps_that_are_not_recorded(step, hyper, dtype, reason, caplog):
+    """They are done all the same."""
     backend = Portable()
-    compiled = backend.compile(lambda a, b, c: (backend.xp.concat([a, a]), b, c))
-    assert compiled(backend.asarray([1.0]), (), ())[0].shape == (2,)
-    assert compiled.reason == "BackendError: the step changes the shape or type of what it is given"
+
+    def whole(a, b, c, batch, numbers):
+        a, loss = step(a)
+        return a, b, c, loss
+
+    loop, (a, *_), losses = looped(backend, whole, (backend.asarray([1.0], dtype), (), ()), hyper=hyper)
+    assert set(fake_cupy.asnumpy(a).tolist()) == {1.0}
+    assert losses == [1.0]
+    assert loop.reason.startswith(f"BackendError: {reason}")
+    assert len(a) == (2 if "shape" in reason else 1)
 
 
 def test_data_are_not_kept_alive():

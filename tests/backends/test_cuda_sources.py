@@ -1,10 +1,13 @@
 """Every CUDA source compiles, for every type and architecture, without a GPU: NVRTC needs none."""
 
+import functools
+import re
 from importlib.resources import files
 
 import numpy as np
 import pytest
 from convolutions import plans, recipes
+from parity import RULES
 from portnn_backends.on_cupy import affine_groups as cupy_affine_groups
 from portnn_backends.on_cupy import compile as cupy_compile
 from portnn_backends.on_cupy import loss_groups as cupy_loss_groups
@@ -66,11 +69,11 @@ def no_compiler():
 needs_compiler = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 
 
-def compile_source(code, options, architecture):
+def compile_source(code, options, architecture, method="cubin"):
     """A device program; CompileException, with the lines, where there is none."""
     from cupy.cuda.compiler import _NVRTCProgram  # compile_using_nvrtc asks the GPU for its architecture
 
-    program = _NVRTCProgram(code, "kernels.cu", method="cubin")
+    program = _NVRTCProgram(code, "kernels.cu", method=method)
     return program.compile((*options, "-ftz=true", f"-arch={architecture}"))[0]  # as CuPy does
 
 
@@ -88,11 +91,8 @@ def log_of(code, options, architecture):
 
 def ptx_of(code, options):
     """What the compiler gives to the assembler."""
-    from cupy.cuda.compiler import _NVRTCProgram
-
-    return (
-        _NVRTCProgram(code, "kernels.cu", method="ptx").compile((*options, "-ftz=true", "-arch=compute_90"))[0].decode()
-    )
+    text = compile_source(code, options, "compute_90", "ptx")
+    return text.decode() if isinstance(text, bytes) else text
 
 
 def test_every_source_is_compiled_here():
@@ -167,3 +167,97 @@ def test_arguments_fit():
     """A kernel takes 4 KiB of arguments."""
     numbers = max(len(kernel.function._keywords) for kernel in cupy_updates.KERNELS.values())
     assert cupy_updates._TABLE.itemsize + numbers * cupy_compile._NUMBER.itemsize <= 4096
+
+
+#: What a kernel reads and writes 16 bytes at a time: arrays that are read value by value, those that are read once for
+#: some columns, and those that are written.
+WORDS = {
+    "activations": {"relu_values": (1, 0, 1), "relu_slopes": (2, 0, 1)},
+    "affine_groups": {"activated": (1, 1, 1), "activated_slopes": (2, 1, 1)},
+    "linear": {"add_row": (1, 1, 1)},
+    "losses": {"class_slopes": (1, 0, 1)},
+    "normalization": {
+        "centred_sums": (1, 1, 0),
+        "normalise": (1, 4, 1),
+        "slope_sums": (2, 1, 0),
+        "slopes": (2, 5, 1),
+    },
+    "rows": {"divided_rows": (1, 0, 1)},
+    "sums": {"column_sums": (1, 0, 0)},
+}
+
+
+@functools.cache
+def instructions(subject, real):
+    """Of each kernel, all that its source, with its first choices, becomes for a virtual machine."""
+    options = cupy_compile.compiler_options({"REAL": real} | CHOICES[subject][0])
+    text = ptx_of(cupy_compile.source(subject), options)
+    return dict(re.findall(r"^\.visible \.entry (\w+)(.*?)^}", text, re.MULTILINE | re.DOTALL))
+
+
+def words(text, kind):
+    """How many instructions there are for several values at once."""
+    return len(re.findall(rf"\b{kind}\.global[.\w]*\.(?:v4\.[bfsu]32|v2\.[bfsu]64|v4\.[bsu]8)\b", text))
+
+
+@needs_compiler
+@pytest.mark.parametrize("real", [REALS[0], pytest.param(REALS[1], marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(("subject", "name"), [(subject, name) for subject in WORDS for name in WORDS[subject]])
+def test_memory_is_read_and_written_by_words(subject, name, real):
+    """Several of them before a thread waits, and once more for what is left; and no register lies in memory."""
+    text = instructions(subject, real)[name]
+    values, columns, written = WORDS[subject][name]
+    times = cupy_compile._FLIGHT + 1
+    # Four bytes become four numbers, which are one word or two.
+    longer = 2 if name == "divided_rows" and real == REALS[1] else 1
+    assert (words(text, "ld"), words(text, "st")) == (values * times + columns, written * times * longer)
+    assert ".local" not in text
+
+
+@needs_compiler
+@pytest.mark.parametrize("real", [REALS[0], pytest.param(REALS[1], marks=pytest.mark.slow)], ids=str)
+def test_leaves_are_updated_by_words(real):
+    """All arrays of a thread are on their way at once: once is enough."""
+    kernels = instructions("updates", real)
+    assert kernels.keys() == RULES.keys()
+    for name, text in kernels.items():
+        slots = RULES[name].slot_count
+        assert (words(text, "ld"), words(text, "st")) == (2 + slots, 1 + slots), name
+        assert ".local" not in text, name
+
+
+@needs_compiler
+@pytest.mark.parametrize("subject", ["convolution", "pooling"])
+def test_channels_are_read_and_written_by_words(subject):
+    for name, text in instructions(subject, REALS[0]).items():
+        # The numbers of places, too.
+        both = {"largest_values": (1, 2), "largest_slopes": (2, 1)}.get(name, (1, 1))
+        # The compiler may repeat a loop over the values of a window.
+        assert words(text, "ld") >= both[0], name
+        assert words(text, "st") == both[1], name
+        assert ".local" not in text, name
+
+
+@needs_compiler
+def test_factors_are_rounded_by_words():
+    times = cupy_compile._FLIGHT + 1
+    for name, text in instructions("bfloat16", REALS[0]).items():
+        # Two words become one, where only the upper halves stay.
+        assert (words(text, "ld"), words(text, "st")) == (times * (2 if name == "to_bfloat16" else 1), times)
+        assert ".local" not in text
+
+
+@needs_compiler
+def test_noise_is_written_by_words():
+    for text in instructions("noise", REALS[0]).values():
+        assert (words(text, "ld"), words(text, "st")) == (0, 2)
+        assert ".local" not in text
+
+
+@needs_compiler
+def test_words_that_are_lost_are_missed(monkeypatch):
+    text = cupy_compile.source("activations").replace("wide ? size / N : 0", "0")
+    assert text != cupy_compile.source("activations")
+    monkeypatch.setattr(cupy_compile, "source", lambda subject: text)
+    uncached = instructions.__wrapped__("activations", REALS[0])
+    assert words(uncached["relu_values"], "ld") == words(uncached["relu_values"], "st") == 0

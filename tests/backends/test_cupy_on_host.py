@@ -248,14 +248,15 @@ def test_a_step_waits_for_nothing(backend, case):
 
 
 FAULTS = [
-    ("relu", "i < (Type)(n)", "i <= (Type)(n)", "relu_slopes writes outside an array"),
+    ("relu", "i < size", "i <= size", "relu_slopes writes outside an array"),
     ("affine", "  __syncthreads();", "  if (threadIdx.y == 0) __syncthreads();", "a barrier that not all threads"),
     ("softmax_cross_entropy", "total = sum_of", "if (lane) total = sum_of", "a shuffle that not all threads"),
     ("softmax_cross_entropy", "double smoothing", "float smoothing", "float64 for a parameter f4"),
-    ("relu", "y[i] > 0 ? dy[i]", "y[i] > 1 ? dy[i]", "Not equal to tolerance"),
+    ("relu", "values[j] > 0 ? slopes[j]", "values[j] > 1 ? slopes[j]", "Not equal to tolerance"),
+    ("relu", "i < words", "i <= words", "relu_slopes writes outside an array"),
     ("affine", "  __syncthreads();", "", "Not equal to tolerance"),
     ("softmax_cross_entropy", "apart > 0; apart /= 2) value", "apart > 1; apart /= 2) value", "Not equal to tol"),
-    ("conv2d", "total += windows", "total = windows", "Not equal to tolerance"),
+    ("conv2d", "total[c] += values", "total[c] = values", "Not equal to tolerance"),
     ("adam", "rest1 = 1 - beta1,", "rest1 = 1.001 - beta1,", "Not equal to tolerance"),
 ]
 

@@ -184,7 +184,7 @@ def test_the_tables_are_those_of_the_sources(table, subject):
 FAULTS = [
     ("activation", "y > 0 ? dy : y", "y > 1 ? dy : y"),
     ("head", "gone = may_leave_out &&", "gone = false &&"),
-    ("activation", "p[i] + bias", "p[i]"),
+    ("activation", "values[j] + bias[at.lane(j)]", "values[j]"),
     ("head", "slopes[j] * share", "slopes[j]"),
     ("head", "value = share * (mine == 0 ? (REAL)0 : value)", "value = share * value"),
     ("head", "else if (wanted)\n      dh_sums", "else if (column < 2)\n      dh_sums"),

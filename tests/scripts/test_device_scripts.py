@@ -1,13 +1,16 @@
 """compare_devices.py and gpu_check.py, as a person runs them where there is no GPU."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from lanes import STATUS
 from places import ROOT
 from programs import refused, script
 
+from portnn.data import Dataset
 from portnn.errors import PortnnError
 
 no_gpu = pytest.mark.skipif(STATUS["cupy"].usable, reason="this machine has a GPU")
@@ -129,33 +132,188 @@ def test_a_check_that_fails_is_told(tmp_path):
     assert json.loads(result.read_text(encoding="utf-8"))["held"] is False
 
 
-def test_speed_is_measured_in_turn(monkeypatch):
-    """A process for each run, round by round; what cannot be run is left out once, and said."""
+@pytest.fixture
+def checks(monkeypatch):
+    """The modules of gpu_check.py, and how a check is made that has so many seconds."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import gpu_check
+    import gpu_speed
+    import gpu_trials
     import peers.process
 
+    def check(seconds=60, **options):
+        given = {"data": "auto", "data_dir": None, "fills": 4} | options
+        return gpu_check.Check("cpu", SimpleNamespace(seconds=seconds, **given))
+
+    return SimpleNamespace(check=check, speed=gpu_speed, trials=gpu_trials, process=peers.process)
+
+
+def with_precisions(monkeypatch, check, *precisions):
+    """A device that has some precisions beside float32."""
+    usual = check.backend.with_precision
+    monkeypatch.setattr(check.backend, "with_precision", lambda p: check.backend if p in precisions else usual(p))
+    return check
+
+
+def test_speed_is_measured_in_turn(monkeypatch, checks):
+    """A process for each run, round by round; what cannot be run is left out once, and said."""
     jobs = []
 
-    def in_process(job):
+    def in_process(job, seconds):
         jobs.append(job)
         if job.peer == "torch CUDA graph":
             raise PortnnError("torch finds no CUDA GPU")
         return {"step": 10.0 * len(jobs)}
 
-    monkeypatch.setattr(peers.process, "in_process", in_process)
-    check = gpu_check.Check("cpu", SimpleNamespace(seconds=60))
-    finding = check.speed()
+    monkeypatch.setattr(checks.process, "in_process", in_process)
+    finding = with_precisions(monkeypatch, checks.check(), "tf32").speed()
     assert finding.held
-    assert [job.peer for job in jobs[:4]] == ["cpu", *gpu_check.PEERS]
+    assert [job.peer for job in jobs[:4]] == ["cpu", *checks.speed.PEERS]
     assert len(jobs) == 3 * 16 - 2 * 4
     assert {job.data for job in jobs} == {"noise"}
-    assert [(job.model, job.batch_size, job.precision) for job in jobs[:16:4]] == list(gpu_check.SPEED)
+    cases = [(job.model, job.batch_size, job.precision, job.steps) for job in jobs[:16:4]]
+    assert cases == [tuple(case) for case in checks.speed.CASES if case.precision != "bf16"]
+    assert {job.steps for job in jobs if job.model != "wide"} == {400}
     assert finding.more["us_per_step"]["mlp, 128, float32: cpu"] == [10.0, 170.0, 290.0]
     assert finding.more["median"]["mlp, 128, float32: cpu"] == 170.0
-    assert "mlp, 128, float32: cpu 170 us" in finding.line
+    lines = finding.line.splitlines()
+    assert lines[1].split() == " ".join(["cpu", *checks.speed.PEERS]).split()
+    # The first run of the peer that failed is the only one of it.
+    assert lines[2].split() == ["mlp,", "128,", "float32", "170.0", "180.0", "-", "190.0"]
     assert finding.line.count("torch finds no CUDA GPU") == 4
+    assert [name for name in finding.more["left_out"] if "bf16" in name] == ["mlp, 128, bf16", "wide, 8192, bf16"]
+
+
+def test_speed_in_every_precision_that_there_is(monkeypatch, checks):
+    jobs = []
+    monkeypatch.setattr(checks.process, "in_process", lambda job, seconds: jobs.append(job) or {"step": 1.0})
+    finding = with_precisions(monkeypatch, checks.check(), "tf32", "bf16").speed()
+    assert finding.held
+    assert {job.precision for job in jobs} == {"float32", "tf32", "bf16"}
+    assert finding.more["left_out"] == {}
+
+
+def test_speed_without_time(monkeypatch, checks):
+    """The device itself is measured all the same, once; a peer is given what is left."""
+    jobs = []
+
+    def in_process(job, seconds):
+        jobs.append((job.peer, seconds))
+        return {"step": 1.0}
+
+    monkeypatch.setattr(checks.process, "in_process", in_process)
+    check = with_precisions(monkeypatch, checks.check(seconds=0), "tf32")
+    finding = check.speed()
+    assert finding.held
+    assert jobs == [("cpu", None)] * 4
+    assert finding.line.count("there was no time left") == 3 * 4
+    monkeypatch.setattr(check.budget, "left", lambda: 11.0)
+    jobs.clear()
+    check.speed()
+    assert set(jobs) == {("cpu", None), ("cpu", 11.0), *((peer, 11.0) for peer in checks.speed.PEERS)}
+
+
+def test_a_device_that_fails_is_no_speed(monkeypatch, checks):
+    def in_process(job, seconds):
+        if (job.peer, job.model) == ("cpu", "cnn"):
+            raise PortnnError("it fails")
+        return {"step": 1.0}
+
+    monkeypatch.setattr(checks.process, "in_process", in_process)
+    finding = checks.check().speed()
+    assert not finding.held
+    assert "left out: cnn, 128, float32: cpu (it fails)" in finding.line
+
+
+@pytest.mark.slow
+def test_speed_in_processes_of_its_own(monkeypatch, checks):
+    """Where there is no GPU, torch and JAX say so."""
+    monkeypatch.setattr(checks.speed, "CASES", (checks.speed.Case("small", 16, "float32", 2),))
+    monkeypatch.setattr(checks.speed, "_ROUNDS", 1)
+    finding = checks.check(seconds=600).speed()
+    assert finding.held, finding.line
+    assert finding.more["median"]["small, 16, float32: cpu"] > 0
+    assert finding.more["median"].keys() | finding.more["left_out"].keys() == {
+        f"small, 16, float32: {peer}" for peer in ("cpu", *checks.speed.PEERS)
+    }
+
+
+def test_a_run_that_takes_too_long_is_ended(checks):
+    job = checks.process.Job(peer="cpu", model="small", batch_size=16, steps=2, data="noise")
+    with pytest.raises(PortnnError, match="it was not done after 0 s"):
+        checks.process.in_process(job, 0.01)
+
+
+def few_images(n):
+    """The class is the brightness."""
+    labels = np.arange(n) % 10
+    x = np.broadcast_to((labels * 28).astype(np.uint8)[:, None, None], (n, 28, 28)).copy()
+    return Dataset("few", x, labels, x[:10], labels[:10], 10)
+
+
+def test_mnist_by_every_seed(monkeypatch, checks):
+    monkeypatch.setattr(checks.trials, "load_mnist", lambda folder: few_images(30))
+    monkeypatch.setattr(checks.trials, "_SEEDS", 2)
+    finding = checks.check().mnist()
+    assert [run["seed"] for run in finding.more["runs"]] == [0, 1]
+    worst = min(run["accuracy"] for run in finding.more["runs"])
+    assert not finding.held  # after three steps
+    assert f"{worst:.2%} to " in finding.line
+    assert finding.line.endswith("2 of 2 seeds")
+    monkeypatch.setattr(checks.trials, "_ACCURACY", worst)
+    assert checks.check().mnist().held
+    monkeypatch.setattr(checks.trials, "_SEEDS", 3)
+    assert checks.check(seconds=0).mnist().line.endswith("1 of 3 seeds: there was no time for more")
+
+
+def test_mnist_that_is_not_there(checks, tmp_path):
+    finding = checks.check(data_dir=str(tmp_path)).mnist()
+    assert finding.held
+    assert finding.line.startswith(f"not looked at: no MNIST in {tmp_path}")
+    assert checks.check(data="digits").mnist().line == "not looked at: the digits were asked for"
+
+
+def test_memory_that_is_filled(monkeypatch, checks):
+    """On the first GPU of CuPy only. A wrong number is told; and where nothing is right, nothing was seen."""
+    assert checks.check().filled().line == "not looked at: only the memory of CuPy's first GPU is filled"
+    asked, outcomes = [], {"exp, twin": "right", "log, twin": "no memory is left"}
+
+    def ran(command, env, **options):
+        asked.append((int(command[-1]), env["CUDA_MODULE_LOADING"]))
+        assert Path(command[1]).is_file()
+        return SimpleNamespace(returncode=0, stdout=f"NOTE\n{json.dumps(outcomes)}\n", stderr="")
+
+    def filled(fills, seconds=60):
+        gpu = SimpleNamespace(name="cupy", device="0")
+        return checks.trials.fill_memory(gpu, fills, checks.check(seconds).budget)
+
+    monkeypatch.setattr(checks.trials.subprocess, "run", ran)
+    finding = filled(20)
+    assert finding.held
+    assert finding.line == "20 ended with a sentence, 20 right, in 20 fresh processes"
+    assert set(asked) == {(leave, loading) for leave in (0, 2**20, 2**21, 2**23) for loading in ("LAZY", "EAGER")}
+    assert filled(2).line.endswith(", in 2 fresh processes; --fills 20 tries more")
+    assert ", in 1 fresh process;" in filled(20, seconds=0).line
+    outcomes["tanh, portable"] = "wrong"
+    finding = filled(1)
+    assert not finding.held
+    assert finding.line.endswith("tanh, portable (0 bytes left, LAZY)")
+    outcomes.clear()
+    assert not filled(1).held
+    failed = SimpleNamespace(returncode=1, stdout="", stderr="a\nb failed\n")
+    monkeypatch.setattr(checks.trials.subprocess, "run", lambda *a, **k: failed)
+    assert filled(1)[:2] == (False, "b failed")
+
+
+@pytest.mark.slow
+def test_functions_are_compared_before_memory_is_filled(checks):
+    """The program itself needs a GPU, and says so."""
+    if STATUS["cupy"].usable:
+        pytest.skip("this machine has a GPU")
+    outcomes, failure = checks.trials._filled(0, "LAZY")
+    assert outcomes == {}
+    assert failure.endswith(STATUS["cupy"].message)
 
 
 @pytest.mark.slow

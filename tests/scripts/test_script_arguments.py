@@ -20,7 +20,7 @@ PLACES = {
 PROGRAMS = sorted(PLACES)
 #: What a program needs before anything else is looked at.
 NEEDED = {"predict_mnist.py": ["--model", "none"], "summarize_peers.py": ["none"]}
-COUNTS = {"batch-size", "count", "epochs", "examples", "kills", "rounds", "steps", "train-rows", "widths"}
+COUNTS = {"batch-size", "count", "epochs", "examples", "fills", "kills", "rounds", "steps", "train-rows", "widths"}
 WRITTEN = {"json", "picture", "plot", "save", "submission"}
 FOLDERS = {"output", "plots"}
 OF_DEVICES = {"device", "backend", "devices", "backends"}

@@ -1,4 +1,5 @@
 #include "losses.cuh"
+#include "vectors.cuh"
 
 // A row for each example. INDEX is the type of class numbers.
 
@@ -53,13 +54,17 @@ KERNEL class_values(
 // The gradient of class_values.
 KERNEL class_slopes(
     const REAL* p, const INDEX* target, double smoothing, const REAL* dvalues, Size n, Size k, REAL* dlogits) {
-  const Size column = COLUMN;
-  if (column >= k) return;
   const REAL others = (REAL)smoothing / k;
-  ROWS(row, n) {
-    const Size t = (Size)target[row];
-    const bool known = t >= 0 && t < k;
-    const REAL own = t == column ? (REAL)(1 - smoothing) : known ? (REAL)0 : (REAL)nan("");
-    dlogits[row * k + column] = (p[row * k + column] - others - own) * dvalues[row];
-  }
+  each_column<LANES<REAL>>(n, k, aligned(p, dlogits), [=](auto columns) {
+    return [=](auto at) {
+      auto values = at.load(p);
+      at.each([&](int j) {
+        const Size row = at.row(at.time(j)), t = (Size)target[row];
+        const bool known = t >= 0 && t < k;
+        const REAL own = t == columns.first + at.lane(j) ? (REAL)(1 - smoothing) : known ? (REAL)0 : (REAL)nan("");
+        values[j] = (values[j] - others - own) * dvalues[row];
+      });
+      at.store(dlogits, values);
+    };
+  });
 }

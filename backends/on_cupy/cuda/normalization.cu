@@ -5,12 +5,18 @@
 // sums, (slabs, 2, m): of x - centre and of its square. The first row is the centre, so that a mean far from zero
 // costs no precision.
 KERNEL centred_sums(const REAL* x, Size n, Size m, double* sums) {
-  sum_rows<2>(
-      n, m,
-      [&](Size row, Size column, double* total) {
-        const double apart = x[row * m + column] - x[column];
-        total[0] += apart;
-        total[1] += apart * apart;
+  sum_columns<2, REAL>(
+      n, m, aligned(x),
+      [=](auto columns) {
+        const auto centre = columns.load(x);
+        return [=](auto at, auto* total) {
+          const auto values = at.load(x);
+          at.each([&](int j) {
+            const double apart = values[j] - centre[at.lane(j)];
+            total[at.lane(j)][0] += apart;
+            total[at.lane(j)][1] += apart * apart;
+          });
+        };
       },
       [&](Size column, const double* total) {
         for (int k = 0; k < 2; k++) sums[(2 * blockIdx.y + k) * m + column] = total[k];
@@ -35,21 +41,34 @@ KERNEL moments(const double* sums, Size slabs, const REAL* x, Size n, Size m, RE
 KERNEL normalise(
     const REAL* x, const REAL* mean, const REAL* variance, const REAL* gamma, const REAL* beta, double eps, Size n,
     Size m, REAL* y) {
-  const Size column = COLUMN;
-  if (column >= m) return;
-  const REAL middle = mean[column], shift = beta[column];
-  const REAL scale = gamma[column] / sqrt(variance[column] + (REAL)eps);
-  ROWS(row, n) y[row * m + column] = (x[row * m + column] - middle) * scale + shift;
+  each_column<LANES<REAL>>(n, m, aligned(x, mean, variance, gamma, beta, y), [=](auto columns) {
+    const auto middle = columns.load(mean), shift = columns.load(beta), spread = columns.load(variance);
+    auto scale = columns.load(gamma);
+    columns.each([&](int l) { scale[l] = scale[l] / sqrt(spread[l] + (REAL)eps); });
+    return [=](auto at) {
+      auto values = at.load(x);
+      at.each([&](int j) {
+        const int l = at.lane(j);
+        values[j] = (values[j] - middle[l]) * scale[l] + shift[l];
+      });
+      at.store(y, values);
+    };
+  });
 }
 
 // sums, (slabs, 2, m): of dy and of dy (x - mean).
 KERNEL slope_sums(const REAL* dy, const REAL* x, const REAL* mean, Size n, Size m, double* sums) {
-  sum_rows<2>(
-      n, m,
-      [&](Size row, Size column, double* total) {
-        const REAL slope = dy[row * m + column];
-        total[0] += slope;
-        total[1] += slope * (x[row * m + column] - mean[column]);
+  sum_columns<2, REAL>(
+      n, m, aligned(dy, x, mean),
+      [=](auto columns) {
+        const auto middle = columns.load(mean);
+        return [=](auto at, auto* total) {
+          const auto slopes = at.load(dy), values = at.load(x);
+          at.each([&](int j) {
+            total[at.lane(j)][0] += slopes[j];
+            total[at.lane(j)][1] += slopes[j] * (values[j] - middle[at.lane(j)]);
+          });
+        };
       },
       [&](Size column, const double* total) {
         for (int k = 0; k < 2; k++) sums[(2 * blockIdx.y + k) * m + column] = total[k];
@@ -74,13 +93,23 @@ KERNEL parameter_slopes(
 KERNEL slopes(
     const REAL* dy, const REAL* x, const REAL* mean, const REAL* variance, const REAL* gamma, const REAL* dgamma,
     const REAL* dbeta, double eps, Size n, Size m, REAL* dx) {
-  const Size column = COLUMN;
-  if (column >= m) return;
-  const REAL inverse = 1 / sqrt(variance[column] + (REAL)eps), middle = mean[column];
-  const REAL scale = gamma[column] * inverse;
-  const REAL constant = dbeta[column] / n, linear = inverse * (dgamma[column] / n);
-  ROWS(row, n) {
-    const Size i = row * m + column;
-    dx[i] = scale * (dy[i] - constant - linear * (x[i] - middle));
-  }
+  each_column<LANES<REAL>>(n, m, aligned(dy, x, mean, variance, gamma, dgamma, dbeta, dx), [=](auto columns) {
+    const auto middle = columns.load(mean), spread = columns.load(variance);
+    auto scale = columns.load(gamma), constant = columns.load(dbeta), linear = columns.load(dgamma);
+    columns.each([&](int l) {
+      const REAL inverse = 1 / sqrt(spread[l] + (REAL)eps);
+      scale[l] = scale[l] * inverse;
+      constant[l] = constant[l] / n;
+      linear[l] = inverse * (linear[l] / n);
+    });
+    return [=](auto at) {
+      const auto values = at.load(x);
+      auto slopes = at.load(dy);
+      at.each([&](int j) {
+        const int l = at.lane(j);
+        slopes[j] = scale[l] * (slopes[j] - constant[l] - linear[l] * (values[j] - middle[l]));
+      });
+      at.store(dx, slopes);
+    };
+  });
 }

@@ -2,7 +2,13 @@
 
 // sums, (slabs, m)
 KERNEL column_sums(const REAL* x, Size n, Size m, REAL* sums) {
-  sum_rows<1>(
-      n, m, [&](Size row, Size column, double* total) { total[0] += x[row * m + column]; },
-      [&](Size column, const double* total) { sums[blockIdx.y * m + column] = total[0]; });
+  sum_columns<1, REAL>(
+      n, m, aligned(x),
+      [=](auto) {
+        return [=](auto at, auto* total) {
+          const auto values = at.load(x);
+          at.each([&](int j) { total[at.lane(j)][0] += values[j]; });
+        };
+      },
+      [=](Size column, const double* total) { sums[blockIdx.y * m + column] = total[0]; });
 }

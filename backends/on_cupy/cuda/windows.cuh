@@ -2,6 +2,8 @@
 // they suffice, as a division of 64 bits takes several times as long. Nothing is ever added to one place by two
 // threads: where windows overlap, each value collects what is its own.
 
+#include "vectors.cuh"
+
 struct Axis {
   int size, count, kernel, stride, dilation, before;
 
@@ -37,6 +39,18 @@ struct Pixel {
 
 __device__ PLACE index(PLACE image, int row, int column, int channel, int height, int width, int channels) {
   return ((image * height + row) * width + column) * channels + channel;
+}
+
+// body(some) for all values of images, of whose channels some are taken at once: as many as are 16 bytes of REAL, if
+// arrays and pixels begin at multiples of that.
+template <class Body>
+__device__ void each_channels(Size size, int channels, bool wide, Body body) {
+  constexpr int N = LANES<REAL>;
+  if (wide && channels % N == 0) {
+    EACH(PLACE, i, size / N) body(Some<N, 1>{(Size)i * N, 0});
+  } else {
+    EACH(PLACE, i, size) body(Some<1, 1>{(Size)i, 0});
+  }
 }
 
 // found(row, column, k) for each value of the window (i, j) that lies in the image: where, and as which of its values.

@@ -41,9 +41,6 @@ class CupyOnHost(CupyBackend):
         # But for functions of CuPy and the products of cuBLAS, which are no kernels of ours.
         return {name: kernel for name, kernel in KERNELS.items() if name not in OF_CUPY}
 
-    def compile(self, step: Any) -> Any:
-        return Backend.compile(self, step)
-
     def loop(self, *steps: Any) -> Any:
         return Backend.loop(self, *steps)
 

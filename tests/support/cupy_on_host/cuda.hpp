@@ -45,6 +45,13 @@ static void (*kernel)(void*);
 static void* kernel_arguments;
 static unsigned char exchanged[2][MOST][8];
 
+// What a thread has done that is an error on a GPU; it is told when its block has ended.
+static const char* fault;
+
+static void check_alignment(const void* address, size_t size) {
+  if ((size_t)address % size) fault = "an access to several bytes at an address that is no multiple of their number";
+}
+
 static void leave(State state) {
   current->state = state;
   if (_setjmp(current->here) == 0) _longjmp(scheduler, 1);
@@ -75,6 +82,7 @@ static void resume(Fiber& fiber) {
 
 // Runs every thread of a block to its end; says what is wrong if that cannot be.
 static const char* run_block(bool backwards) {
+  fault = nullptr;
   const int threads = blockDim.x * blockDim.y * blockDim.z;
   for (int i = 0; i < threads; i++) fibers[i].number = i, fibers[i].state = READY, fibers[i].shuffles = 0;
   for (;;) {
@@ -95,7 +103,7 @@ static const char* run_block(bool backwards) {
       for (int i = warp; shuffling && i < warp + 32; i++) fibers[i].state = READY;
       moves |= shuffling > 0;
     }
-    if (done == threads) return nullptr;
+    if (done == threads) return fault;
     if (at_barrier == threads) {
       for (int i = 0; i < threads; i++) fibers[i].state = READY;
     } else if (!moves) {
@@ -165,12 +173,36 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
   return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
 
-#define EXPORT(name)                                                                               \
-  extern "C" const char* signature_##name() {                                                      \
-    static const std::string found = host::signature(name);                                        \
-    return found.c_str();                                                                          \
-  }                                                                                                \
-  extern "C" const char* launch_##name(                                                            \
-      const unsigned* grid, const unsigned* block, void** arguments, int backwards) {              \
-    return host::launch(name, grid, block, arguments, backwards);                                  \
+// Words that a kernel reads and writes at once: on a GPU an address that is no multiple of their size is an error.
+#define WORD(name, type, count)               \
+  struct alignas(count * sizeof(type)) name { \
+    type values[count];                       \
+  };
+WORD(uchar4, unsigned char, 4)
+WORD(uint2, unsigned int, 2)
+WORD(uint4, unsigned int, 4)
+#undef WORD
+
+template <class T>
+static T __ldca(const T* address) {
+  host::check_alignment(address, sizeof(T));
+  T word;
+  memcpy(&word, (const void*)address, sizeof word);
+  return word;
+}
+
+template <class T>
+static void __stwb(T* address, T word) {
+  host::check_alignment(address, sizeof(T));
+  memcpy((void*)address, &word, sizeof word);
+}
+
+#define EXPORT(name)                                                                    \
+  extern "C" const char* signature_##name() {                                           \
+    static const std::string found = host::signature(name);                             \
+    return found.c_str();                                                               \
+  }                                                                                     \
+  extern "C" const char* launch_##name(                                                 \
+      const unsigned* grid, const unsigned* block, void** arguments, int backwards) {   \
+    return host::launch(name, grid, block, arguments, backwards);                       \
   }

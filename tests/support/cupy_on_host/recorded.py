@@ -13,7 +13,6 @@ from portnn_backends.on_cupy import agreement as cupy_agreement
 from portnn_backends.on_cupy import blas as cupy_blas
 from portnn_backends.on_cupy import choices as cupy_choices
 from portnn_backends.on_cupy import chunk as cupy_chunk
-from portnn_backends.on_cupy import graph as cupy_graph
 from portnn_backends.on_cupy import loop as cupy_loop
 from portnn_backends.on_cupy import lt as cupy_lt
 from portnn_backends.on_cupy import plans as cupy_plans
@@ -34,9 +33,6 @@ from .streams import Graph, Stream, get_current_stream
 
 
 class Recorded(CupyOnHost):
-    def compile(self, step: Any) -> Any:
-        return CupyBackend.compile(self, step)
-
     def loop(self, *steps: Any) -> Any:
         return CupyBackend.loop(self, *steps)
 
@@ -71,9 +67,6 @@ class Portable(Recorded):
 class Plain(Portable):
     """Nothing is recorded."""
 
-    def compile(self, step: Any) -> Any:
-        return Backend.compile(self, step)
-
     def loop(self, *steps: Any) -> Any:
         return Backend.loop(self, *steps)
 
@@ -99,7 +92,7 @@ def open_recorded(backend: type[Recorded]) -> Iterator[Recorded]:
     """As `open_cupy_on_host`; and CuPy's modules compute with the imitation."""
     with open_cupy_on_host(backend) as opened, pytest.MonkeyPatch.context() as patch:
         for module in (
-            *(cupy_agreement, cupy_blas, cupy_chunk, cupy_graph),
+            *(cupy_agreement, cupy_blas, cupy_chunk),
             *(cupy_loop, cupy_plans, cupy_recording, cupy_timing),
         ):
             patch.setattr(module, "cupy", fake_cupy)

@@ -1,0 +1,27 @@
+"""What a check of `gpu_check.py` finds, and the time that there is for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+__all__ = ["Finding", "TimeBudget"]
+
+
+class Finding(NamedTuple):
+    """What a check found: whether all held, in one line, and more for the JSON file."""
+
+    held: bool
+    line: str
+    more: dict[str, Any]
+
+
+class TimeBudget:
+    """So many seconds from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.perf_counter() + seconds
+
+    def left(self) -> float:
+        """Seconds; negative when they are over."""
+        return self._end - time.perf_counter()
