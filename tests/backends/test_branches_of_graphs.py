@@ -15,6 +15,7 @@ from portnn_backends.on_cupy.loop import GraphLoop
 from portnn_backends.on_cupy.recording import Recorder
 from recorded_runs import X, Y, bits, make
 
+from portnn import nn
 from portnn.errors import BackendError
 from portnn.functional.linear import matmul
 
@@ -45,7 +46,7 @@ def joins(monkeypatch):
 
 
 def trained(epochs=3):
-    trainer = make(Recorded(), layers=())
+    trainer = make(Recorded(), layers=(nn.ReLU(), nn.Affine(5)))
     trainer.fit(X, Y, epochs=epochs, batch_size=16)
     assert trainer.stepper.loop.reason is None
     return trainer
