@@ -39,6 +39,14 @@ class Loop:
         self._backend = backend
         self.steps = [backend.compile(step) for step in steps]
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What a clock has chosen, and the results depend on by rounding, as JSON can hold it; here, nothing."""
+        return {}
+
+    def adopt(self, choices: Mapping[str, Any]) -> None:
+        """Go by the `choices` of another loop, of this process or an earlier one; called before the first step."""
+
     def most(self, size: int) -> int:
         """How many steps on batches of some size it gains to do at once."""
         return 1

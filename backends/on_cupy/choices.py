@@ -45,6 +45,7 @@ class Machine:
         #: What the file is known to hold, and when it was last changed.
         self._written: dict[str, str] = {}
         self._seen: tuple[int, int] | None = None
+        self._complained = False
         self._lock = threading.Lock()
         folder = _folder()
         short = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -99,10 +100,12 @@ class Machine:
         assert self._file is not None
         try:
             return _understood(self._file.read_bytes(), self.name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError) as error:
-            _log.warning("%s cannot be read, and products are timed anew: %s", self._file, first_line(error))
+            if not self._complained:
+                self._complained = True
+                _log.warning("%s cannot be read, and products are timed anew: %s", self._file, first_line(error))
             return {}
 
 
@@ -173,16 +176,14 @@ class Choices:
         if self._machine is not None and self._machine.name == name:
             return
         self._machine, self._taken = machine(name), {}
-        algorithms = self._said.get("algorithms")
-        if self._said.get("machine") == name and isinstance(algorithms, dict) and _are_algorithms(algorithms):
+        if not self._said:
+            return
+        algorithms, where = self._said.get("algorithms"), self._said.get("machine")
+        if where == name and isinstance(algorithms, dict) and _are_algorithms(algorithms):
             self._taken = dict(algorithms)
-        elif self._said:
-            _log.warning(
-                "the algorithms of the run's products were chosen on %s, and are chosen anew on %s: results will "
-                "differ by rounding",
-                self._said.get("machine"),
-                name,
-            )
+            return
+        reason = "what it brought along is damaged" if where == name else f"they were chosen on {where}, not on {name}"
+        _log.warning("the algorithms of a run's products are chosen anew, so results differ by rounding: %s", reason)
 
     def get(self, problem: str) -> str | None:
         """The algorithm for a problem: that of the run, or else of the machine; None if there is none yet."""

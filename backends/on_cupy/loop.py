@@ -29,6 +29,7 @@ from portnn.backend import first_line
 from portnn.errors import BackendError
 from portnn.loop import Compiler, Loop
 
+from .choices import Choices
 from .chunk import Chunk, Form, real_of
 from .recording import Recorder, check_apart, in_place, kind_of, leaves_of
 
@@ -66,12 +67,20 @@ class GraphLoop(Loop):
         self.reason: str | None = None
         self._forms: dict[Any, Form] = {}
         self._recorder: Recorder | None = None
+        self._choices = Choices()
         self._moves, self._launches, self._said = 0, 0, False
         self._ended: Any = None
 
     @property
     def graphs(self) -> int:
         return sum(len(form.graphs) for form in self._forms.values())
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        return self._choices.told()
+
+    def adopt(self, choices: Mapping[str, Any]) -> None:
+        self._choices.adopt(choices)
 
     def most(self, size: int) -> int:
         return 1 if self.reason else max(1, min(_MOST, _MOST_ROWS // max(size, 1)))
@@ -138,7 +147,7 @@ class GraphLoop(Loop):
     def _do(self, form: Form, chunk: Chunk, data: Any) -> None:
         """The steps of a chunk, which is told of each one that is done."""
         if self._recorder is None:
-            self._recorder = Recorder(self._tf32)
+            self._recorder = Recorder(self._tf32, self._choices)
         form.bring(chunk, data)
         graphs = form.graphs
         for turn in chunk.turns:

@@ -88,6 +88,8 @@ def _gathered(recipe: Recipe, stepper: Stepper, callbacks: CallbackList) -> tupl
         "callbacks": remembering,
         "history": write_fields(copy.copy(run.history)),
     }
+    if stepper.choices:
+        training["choices"] = stepper.choices
     return tensors, metadata | {"training": json.dumps(as_plain(training, "the trainer"))}
 
 
@@ -102,6 +104,7 @@ class _Read:
     rng: Stream
     kind: object
     slots: tuple[Tree, ...]
+    choices: dict[str, Any]
 
 
 def load_training(recipe: Recipe, stepper: Stepper, callbacks: CallbackList, path: str | os.PathLike[str]) -> Stream:
@@ -116,7 +119,7 @@ def load_training(recipe: Recipe, stepper: Stepper, callbacks: CallbackList, pat
         raise ModelFileError(f"{error}; the latest whole checkpoint before it is {whole}") from None
     recipe.network.trained_on = read.trained_on
     recipe.network.trees.take(read.params, read.state)
-    stepper.remember(read.kind, read.slots)
+    stepper.remember(read.kind, read.slots, read.choices)
     run = stepper.run
     vars(run).update(vars(read.run), columns=run.columns, within_fit=run.within_fit)
     return read.rng
@@ -164,10 +167,13 @@ def _checked(
         progress=_progress(said["progress"]),
         history=read_fields(History, said["history"]),
     )
+    choices = said.get("choices", {})
+    if not isinstance(choices, dict):
+        raise DataError(f"the choices of its training are {choices!r}")
     rng, trained_on = Stream(seed, check_count_of(step), tuple(path)), Network.trained_on_in(metadata)
     if run.resuming:
         _restore_callbacks(callbacks, said["callbacks"], in_callbacks)
-    return _Read(here["params"], here["state"], trained_on, run, rng, kind, here.get("optimizer", ()))
+    return _Read(here["params"], here["state"], trained_on, run, rng, kind, here.get("optimizer", ()), choices)
 
 
 def _slots(recipe: Recipe, name: str | None) -> tuple[object, tuple[Tree, ...]]:

@@ -39,6 +39,9 @@ class Stepper:
         What `prepare` has made of the steps.
     """
 
+    #: The choices of an earlier process, for the next loop; None if the present one has the run's.
+    _adopted: dict[str, Any] | None = None
+
     def __init__(self, network: Network, run: Run) -> None:
         self.network, self.run = network, run
         self.pending: list[tuple[Any, Sequence[Piece]]] = []
@@ -70,7 +73,9 @@ class Stepper:
             once = {id(rule): rule for rule in self._rules}
             self._turns = [list(once).index(id(rule)) for rule in self._rules]
             # New functions each time: a compiler keeps what it made for an old one.
-            self.loop = net.backend.loop(*(_step(recipe, rule) for rule in once.values()))
+            choices, self.loop = self.choices, net.backend.loop(*(_step(recipe, rule) for rule in once.values()))
+            self.loop.adopt(choices)
+            self._adopted = None
             self._compiled_for = parts
 
     def advance(self, pieces: Sequence[Piece], usual_weight: float = 1.0) -> None:
@@ -147,8 +152,14 @@ class Stepper:
         """The kind of optimizer that the slots are of (None before the first step), and copies of them."""
         return self._kind, tree.map(self.network.backend.copy, self._slots)
 
-    def remember(self, kind: object, slots: tuple[Tree, ...]) -> None:
-        """Go on with the slots of a kind of optimizer."""
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What a clock has chosen for the run; see `Loop.choices`."""
+        return self.loop.choices if self._adopted is None else self._adopted
+
+    def remember(self, kind: object, slots: tuple[Tree, ...], choices: dict[str, Any] | None = None) -> None:
+        """Go on with the slots of a kind of optimizer, and with what a clock has chosen for them."""
+        self._adopted = choices or {}
         self._kind, self._slots, self._slots_given = kind, slots, True
         self._compiled_for = None  # the steps draw from a stream, which may be another one now
 
@@ -156,6 +167,7 @@ class Stepper:
         """For pickles and copies: one of the same moment, without what was compiled, which cannot be pickled."""
         other = Stepper(network, run)
         other._kind, other._slots = self.remembered()
+        other._adopted = self.choices
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
