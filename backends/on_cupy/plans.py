@@ -151,11 +151,19 @@ class Lt:
             descriptors = self._descriptors(posed)
             algorithm = self._known(problem, descriptors)
             if algorithm is None and self._recording:  # but the next one may be computed at once
-                tell(f"cuBLASLt is not used for a product that is first met while a step is recorded: {problem}")
-                return None
+                return self._of_lesser_alignment(problem)
             algorithm = algorithm or self._fastest(posed, descriptors)
             self._plans[problem] = None if algorithm is None else _Plan(descriptors, algorithm)
         return self._plans[problem]
+
+    def _of_lesser_alignment(self, problem: Problem) -> _Plan | None:
+        """The plan for a product that was computed at once, before its arrays were copied to where the graph reads."""
+        alignments = [1 << i for i in reversed(range(problem.alignment.bit_length() - 1))]
+        plans = (self._plans.get(problem._replace(alignment=alignment)) for alignment in alignments)
+        plan = next((plan for plan in plans if plan is not None), None)
+        if plan is None:
+            tell(f"cuBLASLt is not used for a product that is first met while a step is recorded: {problem}")
+        return plan
 
     def _known(self, problem: Problem, descriptors: Descriptors) -> Algorithm | None:
         """What was chosen before, if it still can be used."""

@@ -333,8 +333,28 @@ def test_nothing_is_timed_while_a_step_is_recorded(caplog):
         graph.launch()
         np.testing.assert_allclose(fake_cupy.asnumpy(made), np.matmul(*map(fake_cupy.asnumpy, unknown)), rtol=1e-5)
     assert functions.asked == asked
+    assert len(caplog.records) == 2
     recorder.compute(lambda: cupy_blas.matmul(a, c))
     assert functions.asked > asked  # and from then on, it is known
+
+
+def test_arrays_that_begin_elsewhere_while_a_step_is_recorded(caplog, monkeypatch):
+    """As where a graph reads copies of them: the algorithm is that of the first step."""
+    monkeypatch.setattr(CublasLtImitation, "durations", (0.05, 0.02))
+    recorder = Recorder(False)
+    long, b = fake_cupy.asarray(normal(132)), on_device(normal(16, 4))
+    shifted, moved = long[1:129].reshape(8, 16), long[:128].reshape(8, 16)
+    recorder.compute(lambda: cupy_blas.matmul(shifted, b))
+    functions = library(recorder._products)
+    assert functions.launched[-1] == (0, "once")
+    recorder.record(lambda: cupy_blas.matmul(moved, b))
+    assert functions.launched[-1] == (0, "captured")
+    other = on_device(normal(16, 3))
+    recorder.compute(lambda: cupy_blas.matmul(moved, other))
+    assert functions.launched[-1] == (1, "once")
+    assert not caplog.records
+    recorder.record(lambda: cupy_blas.matmul(shifted, other))  # that one needs more
+    assert "first met while a step is recorded: float32 1 x 8 16 3 N16+0 N3+0, at 4" in caplog.text
 
 
 # ---- trust

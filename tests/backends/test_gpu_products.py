@@ -1,0 +1,163 @@
+"""Products by cuBLASLt where there is a GPU; the same tests run on the imitation, see `cupy_on_host`."""
+
+import json
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cupy")
+
+import cupy
+from cupy_on_host import fake_cupy
+from cupy_on_host.recorded import Portable, forget_choices, open_recorded
+from lanes import STATUS
+from portnn_backends.on_cupy import choices as cupy_choices
+from portnn_backends.on_cupy.blas import bfloat16_product, biased_product, matmul
+from portnn_backends.on_cupy.choices import Choices
+from portnn_backends.on_cupy.recording import Recorder
+
+from portnn import get_backend
+
+PLACES = [
+    "on-host",
+    pytest.param("gpu", marks=pytest.mark.skipif(not STATUS["cupy"].usable, reason=STATUS["cupy"].message)),
+]
+SHAPES = [(96, 784, 64), (512, 128, 10), (100, 10, 100), (7, 5, 3), (1, 64, 1), (33, 1, 17), (1, 1, 1)]
+TURNS = [(False, False), (True, False), (False, True), (True, True)]
+
+
+@pytest.fixture(params=PLACES)
+def xp(request, monkeypatch, tmp_path):
+    """CuPy, or what stands for it; choices are kept in a folder of the test."""
+    forget_choices()
+    on_host = request.param == "on-host"
+    with open_recorded(Portable) if on_host else get_backend("cupy").context():
+        monkeypatch.setattr(cupy_choices, "_folder", lambda: tmp_path)
+        yield fake_cupy if on_host else cupy
+    forget_choices()
+
+
+def drawn(*shape, dtype=np.float32):
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+def placed(xp, host, turned):
+    return xp.asarray(np.ascontiguousarray(host.T)).T if turned else xp.asarray(host)
+
+
+def bits(values):
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def numbers(values):
+    return (values.astype(np.uint32) << 16).view(np.float32) if values.dtype == np.uint16 else values
+
+
+def at_once_and_recorded(xp, recorder, body):
+    """What ``body()`` gives at once; a graph gives the same bits, however often it is launched."""
+    at_once = xp.asnumpy(recorder.compute(body))
+    graph, made = recorder.record(body)
+    for _ in range(3):
+        made[...] = 0
+        graph.launch()
+        assert xp.asnumpy(made).tobytes() == at_once.tobytes()
+    return at_once
+
+
+def assert_near(made, expected, scale, relative):
+    """Within a share of the sums of absolute products."""
+    assert np.max(np.abs(numbers(made) - expected) / (scale + 1e-30)) <= relative
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products(xp, caplog, shape, dtype):
+    (m, k, n), recorder = shape, Recorder(False)
+    a, b = drawn(m, k, dtype=dtype), drawn(k, n, dtype=dtype)
+    expected, scale = a.astype(np.float64) @ b, np.abs(a).astype(np.float64) @ np.abs(b)
+    for turn_a, turn_b in TURNS:
+        given = placed(xp, a, turn_a), placed(xp, b, turn_b)
+        made = at_once_and_recorded(xp, recorder, lambda given=given: matmul(*given))
+        assert made.dtype == dtype
+        assert_near(made, expected, scale, 1e-5 if dtype == "float32" else 1e-13)
+    stack = [xp.asarray(np.stack([host, -host, 2 * host])) for host in (a, b)]
+    made = at_once_and_recorded(xp, recorder, lambda: matmul(*stack))
+    assert_near(made, np.stack([expected, expected, 4 * expected]), 4 * scale, 1e-5 if dtype == "float32" else 1e-13)
+    assert not caplog.records  # cuBLASLt was used
+
+
+def test_products_of_arrays_that_begin_anywhere(xp, caplog):
+    recorder, long, b = Recorder(False), drawn(1000), drawn(24, 16)
+    on_device, right = xp.asarray(long), xp.asarray(b)
+    for start in (0, 1, 2, 3, 4, 8, 64):
+        a = long[start : start + 32 * 24].reshape(32, 24)
+        left = on_device[start : start + 32 * 24].reshape(32, 24)
+        made = at_once_and_recorded(xp, recorder, lambda left=left: matmul(left, right))
+        assert_near(made, a.astype(np.float64) @ b, np.abs(a) @ np.abs(b), 1e-5)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_bias_and_relu(xp, caplog, shape, relu):
+    (m, k, n), recorder = shape, Recorder(False)
+    a, b, bias = drawn(m, k), drawn(k, n), drawn(n)
+    expected, scale = a.astype(np.float64) @ b + bias, np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias)
+    for turn_a, turn_b in TURNS:
+        given = placed(xp, a, turn_a), placed(xp, b, turn_b), xp.asarray(bias)
+        made = at_once_and_recorded(xp, recorder, lambda given=given: biased_product(*given, relu=relu))
+        assert_near(made, np.maximum(expected, 0) if relu else expected, scale, 1e-5)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("shape", [(96, 784, 64), (512, 128, 16), (64, 8, 24)])
+def test_bfloat16(xp, caplog, shape, narrow):
+    (m, k, n), recorder = shape, Recorder(False)
+    a, b, bias = bits(drawn(m, k)), bits(drawn(k, n)), drawn(n)
+    bias = bits(bias) if narrow else bias
+    left, right = numbers(a).astype(np.float64), numbers(b).astype(np.float64)
+    expected, scale = left @ right, np.abs(left) @ np.abs(right)
+    relative = 2**-8 if narrow else 1e-5
+    for turn_a, turn_b in TURNS:
+        given = placed(xp, a, turn_a), placed(xp, b, turn_b)
+        made = at_once_and_recorded(xp, recorder, lambda given=given: bfloat16_product(*given, narrow=narrow))
+        assert made.dtype == (np.uint16 if narrow else np.float32)
+        assert_near(made, expected, scale, relative)
+        given = *given, xp.asarray(bias)
+        added = at_once_and_recorded(
+            xp, recorder, lambda given=given: bfloat16_product(*given, relu=True, narrow=narrow)
+        )
+        assert_near(added, np.maximum(expected + numbers(bias), 0), scale + np.abs(numbers(bias)), relative)
+    assert not caplog.records
+
+
+def test_tf32(xp, caplog):
+    backend = get_backend("cupy")
+    if (reason := backend.without_tf32()) is not None:
+        pytest.skip(reason)
+    with nullcontext() if xp is fake_cupy else backend.with_precision("tf32").context():
+        recorder = Recorder(True)
+        a, b = drawn(96, 784), drawn(784, 64)
+        given = xp.asarray(a), xp.asarray(b)
+        made = at_once_and_recorded(xp, recorder, lambda: matmul(*given))
+    expected, scale = a.astype(np.float64) @ b, np.abs(a).astype(np.float64) @ np.abs(b)
+    assert_near(made, expected, scale, 2**-10)
+    if xp is cupy:
+        assert np.max(np.abs(made - expected) / scale) > 1e-6  # it is not float32
+    assert not caplog.records
+
+
+def test_choices_are_kept(xp, tmp_path):
+    a, b = xp.asarray(drawn(96, 784)), xp.asarray(drawn(784, 64))
+    made, told = [], []
+    for _ in range(2):
+        choices = Choices()
+        made.append(xp.asnumpy(Recorder(False, choices).compute(lambda: matmul(a, b))).tobytes())
+        told.append(choices.told())
+        forget_choices()  # as in another process
+    assert made[0] == made[1]
+    assert told[0] == told[1]
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_text(encoding="utf-8"))["algorithms"] == told[0]["algorithms"]
