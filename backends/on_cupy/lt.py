@@ -17,6 +17,7 @@ from portnn.errors import BackendError
 __all__ = [
     "BIAS",
     "KINDS",
+    "LARGEST_ALIGNMENT",
     "PLAIN",
     "RELU_BIAS",
     "Algorithm",
@@ -37,6 +38,9 @@ _TURN_A, _TURN_B, _EPILOGUE, _BIAS_POINTER = 3, 4, 7, 8
 _COUNT, _STRIDE = 5, 6
 # cublasLtMatmulPreferenceAttributes_t: the alignments of A, B, C and D
 _WORKSPACE, _ALIGNMENTS = 1, (5, 6, 7, 8)
+
+#: Of begins of arrays, in bytes: all that cuBLASLt asks for.
+LARGEST_ALIGNMENT = 256
 
 _OUT_OF_MEMORY, _NOT_SUPPORTED = 3, 15
 _STATUSES = {
@@ -204,11 +208,9 @@ class Descriptors:
     problem : Problem
     workspace : int
         Bytes that an algorithm may use.
-    bias : int
-        The address of some bias, whose alignment counts; 0 where there is none.
     """
 
-    def __init__(self, library: Library, problem: Problem, workspace: int, bias: int) -> None:
+    def __init__(self, library: Library, problem: Problem, workspace: int) -> None:
         self._library, self._kind, self._workspace = library, KINDS[problem.kind], workspace
         kind, (_, count, m, k, n, a, b, epilogue, alignment) = self._kind, problem
         created = library.created
@@ -218,7 +220,8 @@ class Descriptors:
         self._set(self._product, "MatmulDesc", _TURN_B, ctypes.c_int32(a.turned))
         self._set(self._product, "MatmulDesc", _EPILOGUE, ctypes.c_uint32(epilogue))
         self._has_bias = epilogue != PLAIN
-        self._point_to(bias)
+        # Nothing is read there before `multiply`, but what an algorithm may rely on is seen by the address.
+        self._point_to(2 * LARGEST_ALIGNMENT + alignment)
         self._left = self._layout(kind.factors, (k, n) if b.turned else (n, k), b.row, count, b.stride)
         self._right = self._layout(kind.factors, (m, k) if a.turned else (k, m), a.row, count, a.stride)
         self._out = self._layout(kind.product, (n, m), n, count, m * n)

@@ -1,9 +1,10 @@
 """How products are computed on one stream: by the algorithm of cuBLASLt that a clock found to be the fastest.
 
-For each shape and layout, cuBLASLt is asked for some algorithms. When such a product is first computed, before anything
-is recorded, they are timed inside a CUDA graph, many in a row: launched one by one, they would take the time of the
-host. The choice stays (`portnn_backends.on_cupy.choices`), and the first step, which is computed at once, goes by it
-like those that are recorded: they have the same bits. Nothing of this is done when a graph is launched.
+For each shape and layout that is not small, cuBLASLt is asked for some algorithms. When such a product is first
+computed, before anything is recorded, they are timed inside a CUDA graph, many in a row: launched one by one, they
+would take the time of the host. The choice stays (`portnn_backends.on_cupy.choices`), and the first step, which is
+computed at once, goes by it like those that are recorded: they have the same bits. Nothing of this is done when a graph
+is launched.
 """
 
 from __future__ import annotations
@@ -23,7 +24,19 @@ from portnn.errors import BackendError
 
 from .agreement import check_products
 from .choices import Choices
-from .lt import BIAS, PLAIN, RELU_BIAS, Algorithm, Descriptors, Library, LtError, Operand, Problem, layout
+from .lt import (
+    BIAS,
+    LARGEST_ALIGNMENT,
+    PLAIN,
+    RELU_BIAS,
+    Algorithm,
+    Descriptors,
+    Library,
+    LtError,
+    Operand,
+    Problem,
+    layout,
+)
 from .timing import captured, milliseconds
 
 __all__ = ["TOO_LONG", "Lt", "readable", "tell"]
@@ -36,11 +49,11 @@ _ALGORITHMS, _SECONDS = 16, 0.25
 #: The most products in a row in a graph, the milliseconds that they take at most, and how often the graph is launched.
 _IN_A_ROW, _MILLISECONDS, _LAUNCHES = 20, 2.0, 5
 
+#: Products of up to so many pairs of numbers take a few microseconds by any algorithm: the first one is taken.
+_SMALL = 2**18
+
 #: Lengths, and steps from row to row, are ints of C.
 TOO_LONG = 2**31
-
-#: Begins are told up to this multiple of bytes: cuBLASLt knows no larger one.
-_ALIGNMENT = 256
 
 
 class _Posed(NamedTuple):
@@ -143,7 +156,7 @@ class Lt:
         plan.descriptors.multiply(plan.algorithm, *addresses, self._workspace.data.ptr, self._stream.ptr)
 
     def _descriptors(self, posed: _Posed) -> Descriptors:
-        return Descriptors(self._library, posed.problem, self._workspace.size, posed.bias_at)
+        return Descriptors(self._library, posed.problem, self._workspace.size)
 
     def _plan(self, posed: _Posed) -> _Plan | None:
         problem = posed.problem
@@ -179,8 +192,11 @@ class Lt:
         return None
 
     def _fastest(self, posed: _Posed, descriptors: Descriptors) -> Algorithm | None:
-        algorithms, begin = descriptors.heuristics(_ALGORITHMS), time.perf_counter()
-        times: list[tuple[float, int]] = []
+        problem, times = posed.problem, list[tuple[float, int]]()
+        small = problem.matrices * problem.m * problem.k * problem.n <= _SMALL
+        algorithms, begin = descriptors.heuristics(1 if small else _ALGORITHMS), time.perf_counter()
+        if small and algorithms:
+            return algorithms[0]
         reason = "it has no algorithm for that"
         for i, algorithm in enumerate(algorithms):
             if times and time.perf_counter() - begin > _SECONDS:
@@ -190,10 +206,10 @@ class Lt:
             except LtError as error:  # of this algorithm: another one may do
                 reason = str(error)
         if not times:
-            tell(f"cuBLASLt is not used for a product ({reason}): {posed.problem}")
+            tell(f"cuBLASLt is not used for a product ({reason}): {problem}")
             return None
         fastest = algorithms[min(times)[1]]
-        self._choices.replace(str(posed.problem), fastest.hex())
+        self._choices.replace(str(problem), fastest.hex())
         return fastest
 
     def _time(self, plan: _Plan, posed: _Posed) -> float:
@@ -251,7 +267,7 @@ def _posed(kind: str, a: Any, b: Any, bias: Any, relu: bool) -> _Posed:
     begins = [array.data.ptr for array in (a, b, out, bias) if array is not None]
     if matrices > 1:
         begins += [s * array.itemsize for array, s in ((a, of_a.stride), (b, of_b.stride), (out, m * n))]
-    together = functools.reduce(operator.or_, begins, _ALIGNMENT)
+    together = functools.reduce(operator.or_, begins, LARGEST_ALIGNMENT)
     return _Posed(Problem(kind, matrices, m, k, n, of_a, of_b, epilogue, together & -together), a, b, out, bias)
 
 

@@ -31,6 +31,7 @@ load = cupy_lt._load
 def _imitation():
     with open_recorded(Portable), pytest.MonkeyPatch.context() as patch:
         patch.setattr(cupy_blas, "_WORKSPACE", 2**15)
+        patch.setattr(cupy_plans, "_SMALL", 0)  # all of these are
         yield
 
 
@@ -230,6 +231,25 @@ def test_the_fastest_is_taken(opened, monkeypatch):
     assert (library(opened).asked, len(library(opened).launched)) == (asked, launched + 1)
 
 
+def test_small_products_are_not_timed(opened, monkeypatch):
+    """The first algorithm is taken: a rule, so there is nothing to keep."""
+    monkeypatch.setattr(CublasLtImitation, "durations", (0.05, 0.02))
+    for largest, found in ((8 * 16 * 4 * 2, [0, 1]), (8 * 16 * 4 * 2 - 1, [1, 1])):
+        monkeypatch.setattr(cupy_plans, "_SMALL", largest)
+        opened.lt._plans.clear()
+        for shape, number in (((2,), found[0]), ((3,), found[1])):
+            cupy_blas.matmul(on_device(normal(*shape, 8, 16)), on_device(normal(*shape, 16, 4)))
+            assert library(opened).launched[-1][0] == number
+    algorithms = opened.lt._choices.told()["algorithms"]
+    assert [key.partition(" N")[0] for key in algorithms] == ["float32 3 x 8 16 4", "float32 2 x 8 16 4"]
+    monkeypatch.setattr(cupy_plans, "_SMALL", 2**18)
+    monkeypatch.setattr(CublasLtImitation, "durations", ())
+    opened.lt._plans.clear()
+    before = opened.cublas._library.products
+    opened.matmul(on_device(normal(7, 16)), on_device(normal(16, 4)))
+    assert opened.cublas._library.products == before + 1
+
+
 def test_slow_products_are_timed_in_few(opened, monkeypatch):
     """And the first algorithms only, once that takes long."""
     monkeypatch.setattr(CublasLtImitation, "durations", (9.0, 8.0, 7.0))
@@ -258,6 +278,8 @@ def test_alignment_is_told(opened):
         patch.setattr(CublasLtImitation, "durations", (0.05, 0.02))
         assert [taken(start) for start in (0, 1, 2, 4, 0)] == [1, 0, 0, 1, 1]
         assert [taken(0, bias=start) for start in (0, 1, 4)] == [1, 0, 1]
+        # A plan is for all arrays of an alignment, whichever of them is the worst.
+        assert [taken(1, bias=start) for start in (0, 1, 4)] == [0, 0, 0]
         stacked = [long[start : start + 96].reshape(2, 3, 16) for start in (0, 2)]
         weights = fake_cupy.asarray(normal(2, 16, 5))  # its product has 15 values a matrix
         cupy_blas.matmul(stacked[0], weights)

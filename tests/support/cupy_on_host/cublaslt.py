@@ -173,11 +173,9 @@ class CublasLtImitation:
             return INVALID
         begins = [a.value, b.value, d.value]
         begins += [stride * _DTYPES[layout.dtype].itemsize for layout in problem.layouts for stride in layout.strides]
-        if (
-            any(begin % self.needs[number] for begin in begins)
-            or problem.bias % _DTYPES[problem.layouts[2].dtype].itemsize
-        ):
-            return INVALID
+        begins += [problem.bias] if problem.epilogue != 1 else []
+        if any(begin % self.needs[number] for begin in begins):
+            return INVALID  # or what is there is read wrongly
         if size.value < self.space[number] or (self.space[number] and workspace.value % 256):
             return INVALID
         if shortage.is_met("cuBLASLt"):
