@@ -161,11 +161,10 @@ class Lt:
     def _plan(self, posed: _Posed) -> _Plan | None:
         problem = posed.problem
         if problem not in self._plans:
-            descriptors = self._descriptors(posed)
-            algorithm = self._known(problem, descriptors)
-            if algorithm is None and self._recording:  # but the next one may be computed at once
+            if self._recording:  # not even what is known: the first step was computed otherwise, and nothing is loaded
                 return self._of_lesser_alignment(problem)
-            algorithm = algorithm or self._fastest(posed, descriptors)
+            descriptors = self._descriptors(posed)
+            algorithm = self._known(problem, descriptors) or self._fastest(posed, descriptors)
             self._plans[problem] = None if algorithm is None else _Plan(descriptors, algorithm)
         return self._plans[problem]
 

@@ -369,6 +369,7 @@ def test_arrays_that_begin_elsewhere_while_a_step_is_recorded(caplog, monkeypatc
     recorder.compute(lambda: cupy_blas.matmul(shifted, b))
     functions = library(recorder._products)
     assert functions.launched[-1] == (0, "once")
+    Recorder(False).compute(lambda: cupy_blas.matmul(moved, b))  # so something is known of them, too
     recorder.record(lambda: cupy_blas.matmul(moved, b))
     assert functions.launched[-1] == (0, "captured")
     other = on_device(normal(16, 3))

@@ -5,7 +5,7 @@
 - Work on a stream other than the null one is done when somebody waits for it, and what a captured stream is given is
   done when its graph is launched, on the addresses and with the numbers of the recording (`streams`).
 - Captured streams refuse what CUDA and CuPy refuse: reading and bringing values, waiting, and products of matrices, but
-  for those of the imitation of cuBLAS (`cublas`). Inside `never_waiting`, reading raises on any stream.
+  for those of the imitations of cuBLAS (`cublas`, `cublaslt`). Inside `never_waiting`, reading raises on any stream.
 - Memory comes from pools and goes back to them, is NaN when it comes and when it goes, and has edges that nobody may
   write to (`memory`).
 - It can be short of memory: whatever needs some fails, loudly, or in silence where CuPy is silent (`shortage`).
