@@ -63,12 +63,25 @@ class Cublas:
         self._handle = handle
         # Not at the end of the process, when the driver may be gone already.
         weakref.finalize(self, self._library.cublasDestroy_v2, handle).atexit = False
-        self.workspace = cupy.empty(_WORKSPACE, cupy.uint8)
-        self._call("cublasSetStream_v2", handle, ctypes.c_void_p(stream.ptr))
-        # After the stream, which would take the workspace away again.
-        self._call("cublasSetWorkspace_v2", handle, _pointer(self.workspace), ctypes.c_size_t(_WORKSPACE))
+        self.stream, self.workspace = stream, cupy.empty(_WORKSPACE, cupy.uint8)
+        self._move(stream, self.workspace)
         self._call("cublasSetMathMode", handle, ctypes.c_int(TF32_MATH if tf32 else _DEFAULT_MATH))
         self._compare(0.01 if tf32 else 1e-5)
+
+    def _move(self, stream: Any, workspace: Any) -> None:
+        self._call("cublasSetStream_v2", self._handle, ctypes.c_void_p(stream.ptr))
+        # After the stream, which would take the workspace away again.
+        size = ctypes.c_size_t(workspace.size)
+        self._call("cublasSetWorkspace_v2", self._handle, _pointer(workspace), size)
+
+    @contextmanager
+    def on(self, stream: Any, workspace: Any) -> Iterator[None]:
+        """Inside, products are computed on another stream, in other memory."""
+        self._move(stream, workspace)
+        try:
+            yield
+        finally:
+            self._move(self.stream, self.workspace)
 
     def _call(self, name: str, *args: Any) -> None:
         status = getattr(self._library, name)(*args)
@@ -171,6 +184,12 @@ class Products:
     def recording(self) -> AbstractContextManager[object]:
         """Entered while the stream is captured."""
         return nullcontext() if self.lt is None else self.lt.recording()
+
+    @contextmanager
+    def on(self, stream: Any, workspace: Any) -> Iterator[None]:
+        """Inside, products are computed on another stream, which is the current one, in memory of the same size."""
+        with self.cublas.on(stream, workspace), nullcontext() if self.lt is None else self.lt.on(stream, workspace):
+            yield
 
     def keep(self) -> None:
         """Keep on disk what was chosen."""

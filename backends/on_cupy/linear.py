@@ -11,6 +11,7 @@ from typing import Any
 from portnn.functional.linear import matmul
 from portnn.kernels import Kernel
 
+from .beside import beside
 from .compile import FLOATS, by_columns, dense, kernel
 from .sums import column_sums
 
@@ -28,8 +29,13 @@ def _affine(x: Any, w: Any, b: Any) -> Any:
     y = add_row(matmul(x, w), b)
 
     def backward(dy: Any, input_grad: bool = True) -> Any:
-        dx = matmul(dy, w.T) if input_grad else None
-        return dx, matmul(x.T, dy), column_sums(dense(dy))
+        def of_weights() -> Any:
+            return matmul(x.T, dy), column_sums(dense(dy))
+
+        if not input_grad:
+            return None, *of_weights()
+        dx, sums = beside(lambda: matmul(dy, w.T), of_weights, x.size * w.shape[1])
+        return dx, *sums
 
     return y, backward
 

@@ -113,6 +113,15 @@ class Lt:
         finally:
             self._recording = False
 
+    @contextmanager
+    def on(self, stream: Any, workspace: Any) -> Iterator[None]:
+        """Inside, products are computed on another stream, in other memory of the same size."""
+        before, (self._stream, self._workspace) = (self._stream, self._workspace), (stream, workspace)
+        try:
+            yield
+        finally:
+            self._stream, self._workspace = before
+
     def multiplied(self, a: Any, b: Any, bias: Any = None, *, relu: bool = False, narrow: bool = False) -> Any:
         """``a @ b`` by one launch; None where cuBLASLt cannot do it, which the log says.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import cupy
 import numpy as np
@@ -12,11 +12,16 @@ import numpy as np
 from portnn import tree
 from portnn.errors import BackendError
 
+from .beside import branching
 from .blas import Products, directly
 from .choices import Choices
 from .timing import captured
 
-__all__ = ["Recorder", "check_apart", "flatten", "float_of", "in_place", "kind_of", "leaves_of", "number_of"]
+__all__ = ["Branch", "Recorder", "check_apart", "flatten", "float_of", "in_place", "kind_of", "leaves_of", "number_of"]
+
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Recorder:
@@ -37,6 +42,7 @@ class Recorder:
         self._pool = cupy.cuda.MemoryPool()
         with self._stream:
             self._products = Products(self._stream, tf32, choices or Choices())
+        self._branch = Branch(self._stream, self._products)
 
     def compute(self, body: Callable[[], Any]) -> Any:
         """What ``body()`` gives, computed as it will be recorded, but at once."""
@@ -45,20 +51,87 @@ class Recorder:
             try:
                 made = body()
             finally:
-                self._stream.synchronize()  # whatever happens: nobody else may be given memory that it still writes to
+                # Whatever happens: nobody else may be given memory that it still writes to.
+                self._stream.synchronize()
+                self._branch.synchronize()
         self._products.keep()
         return made
 
     def record(self, body: Callable[[], Any]) -> tuple[Any, Any]:
         """A graph of ``body()``, and what that gives."""
         cupy.cuda.get_current_stream().synchronize()
-        with self._inside(), self._products.recording():
+        with self._inside(), self._products.recording(), self._branch.recording():
             return captured(self._stream, body)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc), directly(self._products):
+        memory = cupy.cuda.using_allocator(self._pool.malloc)
+        with self._stream, memory, directly(self._products), branching(self._branch):
             yield
+
+
+class Branch:
+    """A branch of what is recorded, on a second stream, for two computations side by side.
+
+    A product of a small batch keeps a part of the device busy, and two of them take little longer than one.
+
+    A branch begins and ends within one call: the second stream begins where the first one is, and the first one waits
+    for it before it goes on. So memory that one of them gives back is not written to while the other one reads it: a
+    pool of CuPy hands it out again to the stream that had it. Bits do not depend on any of this.
+
+    Parameters
+    ----------
+    stream : cupy.cuda.Stream
+        The first one.
+    products : Products
+        On both.
+    """
+
+    def __init__(self, stream: Any, products: Products) -> None:
+        self._stream, self._products = stream, products
+        self._side: Any = None
+        self._workspace: Any = None
+        self._recording = False
+        self._events: list[Any] = []
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Inside, the stream is captured."""
+        self._recording = True
+        try:
+            yield
+        finally:
+            self._recording = False
+            self._events.clear()  # not before: the graph is made now
+
+    def both(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+        """What both give; the second one on a stream of its own."""
+        if self._side is None:
+            if self._recording:  # there may be no memory for it
+                return first(), second()
+            self._workspace = cupy.empty(self._products.cublas.workspace.size, cupy.uint8)
+            self._side = cupy.cuda.Stream(non_blocking=True)
+        self._wait(self._side, self._stream)
+        with self._side, self._products.on(self._side, self._workspace):
+            aside = second()
+        if not self._recording:  # one after the other, so that products can be timed
+            self._wait(self._stream, self._side)
+            return first(), aside
+        made = first()
+        self._wait(self._stream, self._side)
+        return made, aside
+
+    def synchronize(self) -> None:
+        if self._side is not None:
+            self._side.synchronize()
+
+    def _wait(self, one: Any, other: Any) -> None:
+        """Let one stream wait for what the other one has been given."""
+        event = cupy.cuda.Event(disable_timing=True)
+        event.record(other)
+        one.wait_event(event)
+        if self._recording:
+            self._events.append(event)
 
 
 def check_apart(arrays: list[Any]) -> None:

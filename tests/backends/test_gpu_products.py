@@ -14,6 +14,7 @@ from cupy_on_host.recorded import Portable, forget_choices, open_recorded
 from lanes import STATUS
 from portnn_backends.on_cupy import choices as cupy_choices
 from portnn_backends.on_cupy import plans as cupy_plans
+from portnn_backends.on_cupy.beside import beside
 from portnn_backends.on_cupy.blas import bfloat16_product, biased_product, matmul
 from portnn_backends.on_cupy.choices import Choices
 from portnn_backends.on_cupy.recording import Recorder
@@ -160,6 +161,22 @@ def test_tf32(xp, caplog):
     assert_near(made, expected, scale, 2**-10)
     if xp is cupy:
         assert np.max(np.abs(made - expected) / scale) > 1e-6  # it is not float32
+    assert not caplog.records
+
+
+def test_side_by_side(xp, caplog):
+    recorder = Recorder(False)
+    x, w, dy = (xp.asarray(drawn(*shape)) for shape in ((96, 784), (784, 64), (96, 64)))
+
+    def body():
+        dx, dw = beside(lambda: matmul(dy, w.T), lambda: matmul(x.T, dy), 1)
+        again, _ = beside(lambda: matmul(dx, w), lambda: matmul(dw.T, dw), 1)
+        return matmul(again.T, dx)
+
+    made = at_once_and_recorded(xp, recorder, body)
+    x, w, dy = (xp.asnumpy(array).astype(np.float64) for array in (x, w, dy))
+    expected = (dy @ w.T @ w).T @ (dy @ w.T)
+    assert_near(made, expected, np.max(np.abs(expected)), 1e-5)
     assert not caplog.records
 
 

@@ -16,6 +16,9 @@ from . import shortage
 
 Work = Callable[[], Any]
 
+#: Whether a branch of a graph is done before what is recorded beside it, or after it.
+branches_first = False
+
 _local = threading.local()
 _never_waiting: list[bool] = []
 
@@ -45,6 +48,8 @@ class Stream:
         self.ptr = 1 + len(Stream.known)
         self.waiting: list[Work] = []
         self.captured: list[Work] | None = None
+        #: While it is a branch of what another stream records: that one, and how much it had recorded then.
+        self.branch_of: tuple[Stream, int] | None = None
         #: Milliseconds that the work took which has been done, as far as anybody tells.
         self.clock = 0.0
         self._one_at_a_time = threading.RLock()
@@ -71,10 +76,22 @@ class Stream:
                 self.waiting.pop(0)()
 
     def record(self) -> Any:
-        return SimpleNamespace(stream=self, synchronize=self.synchronize)
+        return SimpleNamespace(stream=self, synchronize=self.synchronize, captured=self.captured is not None)
 
     def wait_event(self, event: Any) -> None:
-        event.stream.synchronize()
+        other = event.stream
+        if not event.captured:
+            self.refuse_if_captured("cudaErrorStreamCaptureIsolation, an event that is not of the graph")
+            other.synchronize()
+        elif self.captured is None:
+            self.captured, self.branch_of = [], (other, len(other.captured))
+        else:
+            assert other.branch_of is not None
+            assert other.branch_of[0] is self, "a branch ends where it began"
+            # Both orders are right, or nothing is: the graph says no more.
+            at = other.branch_of[1] if branches_first else len(self.captured)
+            self.captured[at:at] = other.captured
+            other.captured = other.branch_of = None
 
     def begin_capture(self) -> None:
         if self.captured is not None:
@@ -84,6 +101,11 @@ class Stream:
     def end_capture(self) -> Graph:
         works, self.captured = self.captured, None
         assert works is not None, "nothing was being captured"
+        open_branches = [stream for stream in Stream.known.values() if stream.branch_of and stream.branch_of[0] is self]
+        for stream in open_branches:
+            stream.captured = stream.branch_of = None
+        if open_branches:
+            raise RuntimeError("cudaErrorStreamCaptureUnjoined: a branch of the graph was not waited for")
         shortage.call_of_runtime("graph")
         return Graph(works)
 
@@ -98,19 +120,22 @@ class Stream:
 class Event:
     """Stands for ``cupy.cuda.Event``."""
 
-    def __init__(self) -> None:
+    def __init__(self, disable_timing: bool = False) -> None:
         shortage.call_of_runtime("event")
+        self._timed = not disable_timing
         self.time: float | None = None
-        self._stream: Stream | None = None
+        self.stream: Stream | None = None
+        self.captured = False
 
     def record(self, stream: Stream) -> None:
-        self._stream, self.time = stream, None
-        captured = stream.captured is not None  # a node of the graph then, which no clock is read for
-        stream.do(lambda: setattr(self, "time", None if captured else stream.clock))
+        # While a stream is captured, it is a node of the graph, which no clock is read for.
+        self.stream, self.time, self.captured = stream, None, stream.captured is not None
+        if self._timed and not self.captured:
+            stream.do(lambda: setattr(self, "time", stream.clock))
 
     def synchronize(self) -> None:
-        assert self._stream is not None, "the event was never recorded"
-        self._stream.synchronize()
+        assert self.stream is not None, "the event was never recorded"
+        self.stream.synchronize()
 
 
 def get_elapsed_time(begin: Event, end: Event) -> float:
