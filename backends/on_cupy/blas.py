@@ -222,6 +222,7 @@ def biased_product(a: Any, b: Any, bias: Any, *, relu: bool = False) -> Any:
     """``a @ b + bias`` by one launch, with ``relu`` the larger of that and 0; None where that cannot be done.
 
     Of float32 or float64, shapes (m, k), (k, n) and (n,). It is done inside `directly`, unless the log says why not.
+    What becomes of NaN in cuBLASLt's ReLU is not documented: the portable one keeps it.
     """
     lt = _lt()
     alike = a.dtype == b.dtype == bias.dtype and a.dtype.name in _TYPES and a.ndim == b.ndim
