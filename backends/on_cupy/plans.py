@@ -173,7 +173,7 @@ class Lt:
             if self._recording:  # not even what is known: the first step was computed otherwise, and nothing is loaded
                 return self._of_lesser_alignment(problem)
             descriptors = self._descriptors(posed)
-            algorithm = self._known(problem, descriptors) or self._fastest(posed, descriptors)
+            algorithm = self._known(posed, descriptors) or self._fastest(posed, descriptors)
             self._plans[problem] = None if algorithm is None else _Plan(descriptors, algorithm)
         return self._plans[problem]
 
@@ -186,13 +186,14 @@ class Lt:
             tell(f"cuBLASLt is not used for a product that is first met while a step is recorded: {problem}")
         return plan
 
-    def _known(self, problem: Problem, descriptors: Descriptors) -> Algorithm | None:
+    def _known(self, posed: _Posed, descriptors: Descriptors) -> Algorithm | None:
         """What was chosen before, if it still can be used."""
+        problem = posed.problem
         text = self._choices.get(str(problem))
         if text is None:
             return None
         algorithm = Algorithm.of_hex(text)
-        reason = descriptors.refusal(algorithm)
+        reason = descriptors.refusal(algorithm) or self._failure(_Plan(descriptors, algorithm), posed)
         if reason is None:
             self._choices.take(str(problem), text)
             return algorithm
@@ -203,9 +204,12 @@ class Lt:
         problem, times = posed.problem, list[tuple[float, int]]()
         small = problem.matrices * problem.m * problem.k * problem.n <= _SMALL
         algorithms, begin = descriptors.heuristics(1 if small else _ALGORITHMS), time.perf_counter()
+        reason: str | None = "it has no algorithm for that"
         if small and algorithms:
-            return algorithms[0]
-        reason = "it has no algorithm for that"
+            reason = self._failure(_Plan(descriptors, algorithms[0]), posed)
+            if reason is None:
+                return algorithms[0]
+            algorithms = []
         for i, algorithm in enumerate(algorithms):
             if times and time.perf_counter() - begin > _SECONDS:
                 break
@@ -219,6 +223,14 @@ class Lt:
         fastest = algorithms[min(times)[1]]
         self._choices.replace(str(problem), fastest.hex())
         return fastest
+
+    def _failure(self, plan: _Plan, posed: _Posed) -> str | None:
+        """Why a product cannot be launched; None if it can: no check that cuBLASLt has says for certain."""
+        try:
+            self._launch(plan, posed)
+        except LtError as error:
+            return str(error)
+        return None
 
     def _time(self, plan: _Plan, posed: _Posed) -> float:
         """Milliseconds."""

@@ -193,6 +193,23 @@ def test_an_algorithm_that_is_of_no_use_any_more(folder, monkeypatch, caplog):
     assert "it needs 67,108,864 bytes to work in, and there are 33,554,432" in caplog.text
 
 
+def test_an_algorithm_that_is_checked_and_fails(monkeypatch, caplog):
+    """NVIDIA does not promise that what its check lets pass can be launched."""
+    assert product() == (0, 1)
+    in_a_new_process()
+    real = CublasLtImitation.cublasLtMatmul
+
+    def the_first_one_fails(self, *args):
+        compared = len(self.launched) < 4
+        return 13 if args[-4]._obj.data[1] == 0 and not compared else real(self, *args)
+
+    monkeypatch.setattr(CublasLtImitation, "cublasLtMatmul", the_first_one_fails)
+    the_fastest_is(THIRD, monkeypatch)
+    assert product() == (2, 1)
+    (record,) = caplog.records
+    assert "one is chosen anew (cublasLtMatmul of cuBLASLt failed with status 13" in record.getMessage()
+
+
 def test_where_choices_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cupy"))
     assert folder_of_users() == tmp_path / "cupy"

@@ -1,5 +1,6 @@
 """Products by cuBLASLt where there is a GPU; the same tests run on the imitation, see `cupy_on_host`."""
 
+import ctypes
 import json
 from contextlib import nullcontext
 
@@ -13,6 +14,7 @@ from cupy_on_host import fake_cupy
 from cupy_on_host.recorded import Portable, forget_choices, open_recorded
 from lanes import STATUS
 from portnn_backends.on_cupy import choices as cupy_choices
+from portnn_backends.on_cupy import lt as cupy_lt
 from portnn_backends.on_cupy import plans as cupy_plans
 from portnn_backends.on_cupy.beside import beside
 from portnn_backends.on_cupy.blas import bfloat16_product, biased_product, matmul
@@ -20,7 +22,9 @@ from portnn_backends.on_cupy.choices import Choices
 from portnn_backends.on_cupy.recording import Recorder
 
 from portnn import get_backend
+from portnn.errors import BackendError
 
+load = cupy_lt._load
 PLACES = [
     "on-host",
     pytest.param("gpu", marks=pytest.mark.skipif(not STATUS["cupy"].usable, reason=STATUS["cupy"].message)),
@@ -192,3 +196,55 @@ def test_choices_are_kept(xp, tmp_path):
     assert told[0] == told[1]
     (file,) = tmp_path.iterdir()
     assert json.loads(file.read_text(encoding="utf-8"))["algorithms"] == told[0]["algorithms"]
+
+
+# ---- the library, where it is installed: what it is told needs no GPU
+
+
+class Told(cupy_lt.Library):
+    """Without a handle, which needs a GPU."""
+
+    def __init__(self):
+        try:
+            self._functions = load()
+        except BackendError as error:
+            pytest.skip(str(error))
+        self.handle = ctypes.c_void_p()
+
+    def read(self, of, what, attribute, kind):
+        value, written = kind(), ctypes.c_size_t()
+        sizes = ctypes.c_size_t(ctypes.sizeof(value)), ctypes.byref(written)
+        self.call(f"cublasLt{what}GetAttribute", of, ctypes.c_int(attribute), ctypes.byref(value), *sizes)
+        assert written.value == ctypes.sizeof(value)
+        return value.value
+
+
+@pytest.mark.parametrize("matrices", [1, 3])
+@pytest.mark.parametrize("epilogue", [cupy_lt.PLAIN, cupy_lt.BIAS, cupy_lt.RELU_BIAS])
+@pytest.mark.parametrize("kind", cupy_lt.KINDS)
+def test_what_the_library_is_told(kind, epilogue, matrices):
+    """It takes every attribute with its number and size, and gives it back."""
+    told, numbers_of = Told(), cupy_lt.KINDS[kind]
+    a, b = cupy_lt.Operand(False, 20, 500), cupy_lt.Operand(True, 17, 150)
+    found = cupy_lt.Descriptors(told, cupy_lt.Problem(kind, matrices, 24, 16, 8, a, b, epilogue, 64), 2**25)
+    int32, uint32, int64, uint64 = ctypes.c_int32, ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64
+    product = [told.read(found._product, "MatmulDesc", i, t) for i, t in enumerate([int32] * 5)]
+    assert product == [numbers_of.compute, numbers_of.scale, 0, 1, 0]  # pointers on the host; A is turned, B is not
+    assert told.read(found._product, "MatmulDesc", 7, uint32) == epilogue
+    bias = told.read(found._product, "MatmulDesc", 8, uint64)
+    assert bias == 0 if epilogue == cupy_lt.PLAIN else bias & -bias == 64
+    expected = [
+        (numbers_of.factors, 16, 8, 17, 150),
+        (numbers_of.factors, 16, 24, 20, 500),
+        (numbers_of.product, 8, 24, 8, 192),
+    ]
+    for layout, (dtype, rows, columns, leading, stride) in zip(
+        (found._left, found._right, found._out), expected, strict=True
+    ):
+        types = [uint32, int32, uint64, uint64, int64, int32, int64]
+        read = [told.read(layout, "MatrixLayout", i, t) for i, t in enumerate(types)]
+        assert read == [dtype, 0, rows, columns, leading, matrices, stride if matrices > 1 else 0]  # 0: by columns
+    assert told.read(found._preference, "MatmulPreference", 1, uint64) == 2**25
+    assert [told.read(found._preference, "MatmulPreference", i, uint32) for i in (5, 6, 7, 8)] == [64] * 4
+    with pytest.raises(BackendError, match=r"GetHeuristic of cuBLASLt failed with status 1 \(CUBLAS_STATUS_NOT_INIT"):
+        found.heuristics(4)

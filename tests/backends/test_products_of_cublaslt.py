@@ -231,7 +231,7 @@ def test_the_fastest_is_taken(opened, monkeypatch):
     assert (library(opened).asked, len(library(opened).launched)) == (asked, launched + 1)
 
 
-def test_small_products_are_not_timed(opened, monkeypatch):
+def test_small_products_are_not_timed(opened, monkeypatch, caplog):
     """The first algorithm is taken: a rule, so there is nothing to keep."""
     monkeypatch.setattr(CublasLtImitation, "durations", (0.05, 0.02))
     for largest, found in ((8 * 16 * 4 * 2, [0, 1]), (8 * 16 * 4 * 2 - 1, [1, 1])):
@@ -243,11 +243,15 @@ def test_small_products_are_not_timed(opened, monkeypatch):
     algorithms = opened.lt._choices.told()["algorithms"]
     assert [key.partition(" N")[0] for key in algorithms] == ["float32 3 x 8 16 4", "float32 2 x 8 16 4"]
     monkeypatch.setattr(cupy_plans, "_SMALL", 2**18)
-    monkeypatch.setattr(CublasLtImitation, "durations", ())
-    opened.lt._plans.clear()
+    opened.matmul(on_device(normal(5, 16)), on_device(normal(16, 4)))  # compared
     before = opened.cublas._library.products
+    monkeypatch.setattr(CublasLtImitation, "cublasLtMatmul", lambda *_: 13)
     opened.matmul(on_device(normal(7, 16)), on_device(normal(16, 4)))
-    assert opened.cublas._library.products == before + 1
+    assert "cublasLtMatmul of cuBLASLt failed with status 13" in caplog.text
+    monkeypatch.setattr(CublasLtImitation, "durations", ())
+    opened.matmul(on_device(normal(6, 16)), on_device(normal(16, 4)))
+    assert "(it has no algorithm for that)" in caplog.text
+    assert opened.cublas._library.products == before + 2
 
 
 def test_slow_products_are_timed_in_few(opened, monkeypatch):
