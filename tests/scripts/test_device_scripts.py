@@ -137,6 +137,7 @@ def checks(monkeypatch):
     """The modules of gpu_check.py, and how a check is made that has so many seconds."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import finding
     import gpu_check
     import gpu_speed
     import gpu_trials
@@ -146,7 +147,7 @@ def checks(monkeypatch):
         given = {"data": "auto", "data_dir": None, "fills": 4} | options
         return gpu_check.Check("cpu", SimpleNamespace(seconds=seconds, **given))
 
-    return SimpleNamespace(check=check, speed=gpu_speed, trials=gpu_trials, process=peers.process)
+    return SimpleNamespace(check=check, finding=finding, speed=gpu_speed, trials=gpu_trials, process=peers.process)
 
 
 def with_precisions(monkeypatch, check, *precisions):
@@ -195,7 +196,7 @@ def test_speed_in_every_precision_that_there_is(monkeypatch, checks):
 
 
 def test_speed_without_time(monkeypatch, checks):
-    """The device itself is measured all the same, once; a peer is given what is left."""
+    """The device itself is measured all the same, once, if it is not too slow; a peer is given what is left."""
     jobs = []
 
     def in_process(job, seconds):
@@ -206,12 +207,22 @@ def test_speed_without_time(monkeypatch, checks):
     check = with_precisions(monkeypatch, checks.check(seconds=0), "tf32")
     finding = check.speed()
     assert finding.held
-    assert jobs == [("cpu", None)] * 4
+    assert jobs == [("cpu", 30.0)] * 4
     assert finding.line.count("there was no time left") == 3 * 4
     monkeypatch.setattr(check.budget, "left", lambda: 11.0)
     jobs.clear()
     check.speed()
-    assert set(jobs) == {("cpu", None), ("cpu", 11.0), *((peer, 11.0) for peer in checks.speed.PEERS)}
+    assert set(jobs) == {("cpu", 30.0), ("cpu", 11.0), *((peer, 11.0) for peer in checks.speed.PEERS)}
+
+    def too_slow(job, seconds):
+        if (job.peer, job.model) == ("cpu", "cnn"):
+            raise TimeoutError(f"it was not done after {seconds:.0f} s")
+        return {"step": 1.0}
+
+    monkeypatch.setattr(checks.process, "in_process", too_slow)
+    finding = check.speed()
+    assert finding.held
+    assert "left out: cnn, 128, float32: cpu (it was not done after 30 s)" in finding.line
 
 
 def test_a_device_that_fails_is_no_speed(monkeypatch, checks):
@@ -241,7 +252,7 @@ def test_speed_in_processes_of_its_own(monkeypatch, checks):
 
 def test_a_run_that_takes_too_long_is_ended(checks):
     job = checks.process.Job(peer="cpu", model="small", batch_size=16, steps=2, data="noise")
-    with pytest.raises(PortnnError, match="it was not done after 0 s"):
+    with pytest.raises(TimeoutError, match="it was not done after 0 s"):
         checks.process.in_process(job, 0.01)
 
 
@@ -265,6 +276,8 @@ def test_mnist_by_every_seed(monkeypatch, checks):
     assert checks.check().mnist().held
     monkeypatch.setattr(checks.trials, "_SEEDS", 3)
     assert checks.check(seconds=0).mnist().line.endswith("1 of 3 seeds: there was no time for more")
+    monkeypatch.setattr(checks.finding, "_LEAST", 0.0)
+    assert checks.check(seconds=0).mnist().line == "not looked at: there was no time for one run"
 
 
 def test_mnist_that_is_not_there(checks, tmp_path):
