@@ -149,4 +149,7 @@ def _table(device: str, median: Mapping[str, float]) -> list[str]:
 def _remarks(speed: _Speed) -> list[str]:
     runs = [len(found) for found in speed.steps.values()]
     said = [f"each the median of {min(runs)} to {max(runs)} processes, of three runs each"] if runs else []
-    return said + [f"left out: {name} ({why})" for name, why in speed.left_out.items()]
+    alike: dict[str, list[str]] = {}
+    for name, why in speed.left_out.items():
+        alike.setdefault(why, []).append(name)
+    return said + [f"left out: {'; '.join(names)} ({why})" for why, names in alike.items()]
