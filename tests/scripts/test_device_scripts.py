@@ -1,11 +1,13 @@
 """compare_devices.py and gpu_check.py, as a person runs them where there is no GPU."""
 
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cupy_on_host import COMPILER, launches, open_cupy_on_host
 from lanes import STATUS
 from places import ROOT
 from programs import refused, script
@@ -138,6 +140,7 @@ def checks(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import finding
+    import gpu_bandwidth
     import gpu_check
     import gpu_speed
     import gpu_trials
@@ -147,7 +150,9 @@ def checks(monkeypatch):
         given = {"data": "auto", "data_dir": None, "fills": 4} | options
         return gpu_check.Check("cpu", SimpleNamespace(seconds=seconds, **given))
 
-    return SimpleNamespace(check=check, finding=finding, speed=gpu_speed, trials=gpu_trials, process=peers.process)
+    return SimpleNamespace(
+        check=check, finding=finding, bandwidth=gpu_bandwidth, speed=gpu_speed, trials=gpu_trials, process=peers.process
+    )
 
 
 def with_precisions(monkeypatch, check, *precisions):
@@ -286,6 +291,30 @@ def test_mnist_that_is_not_there(checks, tmp_path):
     assert finding.held
     assert finding.line.startswith(f"not looked at: no MNIST in {tmp_path}")
     assert checks.check(data="digits").mnist().line == "not looked at: the digits were asked for"
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no g++ (on Linux) to compile the kernels with")
+def test_bandwidth(monkeypatch, checks):
+    """Each function by the kernel that is meant, as often as is said; more than half of a copy holds."""
+    assert checks.check().bandwidth().line.startswith("not looked at: the device has no memory of its own")
+    monkeypatch.setattr(checks.bandwidth, "_SHAPE", (8, 16))
+    monkeypatch.setattr(checks.bandwidth, "_REPEATS", 2)
+    clock = itertools.count(0.0, 0.5)
+    monkeypatch.setattr(checks.bandwidth.time, "perf_counter", lambda: next(clock))
+    with open_cupy_on_host() as backend:
+        with launches() as launched:
+            finding = checks.bandwidth.measure_bandwidth(backend)
+        # A copy moves 1,024 bytes in half a second, twice; sums of columns move half of it.
+        assert finding.more["copy_gb_per_second"] == pytest.approx(1024 * 2 / 0.5 / 1e9)
+        assert finding.held
+        assert "sums of columns 50%, " in finding.line
+        assert "adam 350%" in finding.line
+        monkeypatch.setattr(checks.bandwidth, "_ENOUGH", 0.51)
+        assert not checks.bandwidth.measure_bandwidth(backend).held
+    expected = "relu_values relu_slopes column_sums divided_rows centred_sums moments normalise adam"
+    assert {name: launched.count(name) for name in expected.split()} == {
+        name: 3 + (name == "relu_values") for name in expected.split()
+    }
 
 
 def test_memory_that_is_filled(monkeypatch, checks):
