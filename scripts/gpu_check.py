@@ -13,6 +13,7 @@ The checks, of which each can be asked for alone:
     precision   products in TF32 are rounded as they should be, and products in float32 are not
     memory      a batch that does not fit is met with a sentence
     mnist       a convolutional network learns 99 % of the test images in three epochs, from six seeds
+    bandwidth   functions that wait for memory alone reach half of the bandwidth of a copy, or more
     filled      where the memory of the GPU is used up, every function is right or ends with a sentence
     speed       microseconds a step beside torch and JAX on the same GPU, each run a process of its own, in turn
     comparison  speed against the CPU, with benchmarks/compare_devices.py
@@ -43,6 +44,7 @@ import numpy as np
 from common import Parser, add_data_arguments, check_writable, run, write_json
 from curve import Watch
 from finding import Finding, TimeBudget
+from gpu_bandwidth import measure_bandwidth
 from gpu_speed import measure_speed
 from gpu_trials import fill_memory, train_mnist
 from models import RECIPES, bn_dropout
@@ -211,6 +213,9 @@ class Check:
             return Finding(True, "not looked at: the digits were asked for", {})
         return train_mnist(self.backend, self._args.data_dir, self.budget)
 
+    def bandwidth(self) -> Finding:
+        return measure_bandwidth(self.backend)
+
     def filled(self) -> Finding:
         return fill_memory(self.backend, self._args.fills, self.budget)
 
@@ -220,7 +225,7 @@ class Check:
 
 
 _LONG = ("tests", "kernels", "comparison")
-_QUICK = ("curve", "compiled", "precision", "memory", "mnist", "filled", "speed")
+_QUICK = ("curve", "compiled", "precision", "memory", "bandwidth", "mnist", "filled", "speed")
 CHECKS: dict[str, Callable[[Check], Finding]] = {name: getattr(Check, name) for name in (*_LONG, *_QUICK)}
 
 

@@ -75,7 +75,7 @@ class Job:
 def in_process(job: Job, seconds: float | None = None) -> dict[str, Any]:
     """Do a run, and return what it found; PortnnError with the last line that it said if it failed.
 
-    It is ended, and has failed, after so many seconds; default: never.
+    After so many seconds it is ended, with a TimeoutError; default: never.
     """
     described = json.dumps(dataclasses.asdict(job) | {"started": time.time()})
     with tempfile.TemporaryDirectory() as empty:
@@ -86,7 +86,7 @@ def in_process(job: Job, seconds: float | None = None) -> dict[str, Any]:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise PortnnError(f"it was not done after {seconds:.0f} s") from None
+            raise TimeoutError(f"it was not done after {seconds:.0f} s") from None
     if done.returncode:
         raise PortnnError((done.stderr.splitlines() or ["no message"])[-1].removeprefix("error: "))
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,11 +1,13 @@
 """compare_devices.py and gpu_check.py, as a person runs them where there is no GPU."""
 
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cupy_on_host import COMPILER, launches, open_cupy_on_host
 from lanes import STATUS
 from places import ROOT
 from programs import refused, script
@@ -137,6 +139,8 @@ def checks(monkeypatch):
     """The modules of gpu_check.py, and how a check is made that has so many seconds."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import finding
+    import gpu_bandwidth
     import gpu_check
     import gpu_speed
     import gpu_trials
@@ -146,7 +150,9 @@ def checks(monkeypatch):
         given = {"data": "auto", "data_dir": None, "fills": 4} | options
         return gpu_check.Check("cpu", SimpleNamespace(seconds=seconds, **given))
 
-    return SimpleNamespace(check=check, speed=gpu_speed, trials=gpu_trials, process=peers.process)
+    return SimpleNamespace(
+        check=check, finding=finding, bandwidth=gpu_bandwidth, speed=gpu_speed, trials=gpu_trials, process=peers.process
+    )
 
 
 def with_precisions(monkeypatch, check, *precisions):
@@ -181,7 +187,8 @@ def test_speed_is_measured_in_turn(monkeypatch, checks):
     assert lines[1].split() == " ".join(["cpu", *checks.speed.PEERS]).split()
     # The first run of the peer that failed is the only one of it.
     assert lines[2].split() == ["mlp,", "128,", "float32", "170.0", "180.0", "-", "190.0"]
-    assert finding.line.count("torch finds no CUDA GPU") == 4
+    assert finding.line.count("torch finds no CUDA GPU") == 1
+    assert list(finding.more["left_out"].values()).count("torch finds no CUDA GPU") == 4
     assert [name for name in finding.more["left_out"] if "bf16" in name] == ["mlp, 128, bf16", "wide, 8192, bf16"]
 
 
@@ -195,7 +202,7 @@ def test_speed_in_every_precision_that_there_is(monkeypatch, checks):
 
 
 def test_speed_without_time(monkeypatch, checks):
-    """The device itself is measured all the same, once; a peer is given what is left."""
+    """The device itself is measured all the same, once, if it is not too slow; a peer is given what is left."""
     jobs = []
 
     def in_process(job, seconds):
@@ -206,12 +213,22 @@ def test_speed_without_time(monkeypatch, checks):
     check = with_precisions(monkeypatch, checks.check(seconds=0), "tf32")
     finding = check.speed()
     assert finding.held
-    assert jobs == [("cpu", None)] * 4
-    assert finding.line.count("there was no time left") == 3 * 4
+    assert jobs == [("cpu", 30.0)] * 4
+    assert list(finding.more["left_out"].values()).count("there was no time left") == 3 * 4
     monkeypatch.setattr(check.budget, "left", lambda: 11.0)
     jobs.clear()
     check.speed()
-    assert set(jobs) == {("cpu", None), ("cpu", 11.0), *((peer, 11.0) for peer in checks.speed.PEERS)}
+    assert set(jobs) == {("cpu", 30.0), ("cpu", 11.0), *((peer, 11.0) for peer in checks.speed.PEERS)}
+
+    def too_slow(job, seconds):
+        if (job.peer, job.model) == ("cpu", "cnn"):
+            raise TimeoutError(f"it was not done after {seconds:.0f} s")
+        return {"step": 1.0}
+
+    monkeypatch.setattr(checks.process, "in_process", too_slow)
+    finding = check.speed()
+    assert finding.held
+    assert "left out: cnn, 128, float32: cpu (it was not done after 30 s)" in finding.line
 
 
 def test_a_device_that_fails_is_no_speed(monkeypatch, checks):
@@ -241,7 +258,7 @@ def test_speed_in_processes_of_its_own(monkeypatch, checks):
 
 def test_a_run_that_takes_too_long_is_ended(checks):
     job = checks.process.Job(peer="cpu", model="small", batch_size=16, steps=2, data="noise")
-    with pytest.raises(PortnnError, match="it was not done after 0 s"):
+    with pytest.raises(TimeoutError, match="it was not done after 0 s"):
         checks.process.in_process(job, 0.01)
 
 
@@ -265,6 +282,8 @@ def test_mnist_by_every_seed(monkeypatch, checks):
     assert checks.check().mnist().held
     monkeypatch.setattr(checks.trials, "_SEEDS", 3)
     assert checks.check(seconds=0).mnist().line.endswith("1 of 3 seeds: there was no time for more")
+    monkeypatch.setattr(checks.finding, "_LEAST", 0.0)
+    assert checks.check(seconds=0).mnist().line == "not looked at: there was no time for one run"
 
 
 def test_mnist_that_is_not_there(checks, tmp_path):
@@ -272,6 +291,30 @@ def test_mnist_that_is_not_there(checks, tmp_path):
     assert finding.held
     assert finding.line.startswith(f"not looked at: no MNIST in {tmp_path}")
     assert checks.check(data="digits").mnist().line == "not looked at: the digits were asked for"
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no g++ (on Linux) to compile the kernels with")
+def test_bandwidth(monkeypatch, checks):
+    """Each function by the kernel that is meant, as often as is said; more than half of a copy holds."""
+    assert checks.check().bandwidth().line.startswith("not looked at: the device has no memory of its own")
+    monkeypatch.setattr(checks.bandwidth, "_SHAPE", (8, 16))
+    monkeypatch.setattr(checks.bandwidth, "_REPEATS", 2)
+    clock = itertools.count(0.0, 0.5)
+    monkeypatch.setattr(checks.bandwidth.time, "perf_counter", lambda: next(clock))
+    with open_cupy_on_host() as backend:
+        with launches() as launched:
+            finding = checks.bandwidth.measure_bandwidth(backend)
+        # A copy moves 1,024 bytes in half a second, twice; sums of columns move half of it.
+        assert finding.more["copy_gb_per_second"] == pytest.approx(1024 * 2 / 0.5 / 1e9)
+        assert finding.held
+        assert "sums of columns 50%, " in finding.line
+        assert "adam 350%" in finding.line
+        monkeypatch.setattr(checks.bandwidth, "_ENOUGH", 0.51)
+        assert not checks.bandwidth.measure_bandwidth(backend).held
+    expected = "relu_values relu_slopes column_sums divided_rows centred_sums moments normalise adam"
+    assert {name: launched.count(name) for name in expected.split()} == {
+        name: 3 + (name == "relu_values") for name in expected.split()
+    }
 
 
 def test_memory_that_is_filled(monkeypatch, checks):
