@@ -58,13 +58,21 @@ LECTURES = [
     "batch_sizes.py",
     "activation_histograms.py",
     "depth.py",
+    "overfitting.py",
+    "l1_l2_contours.py",
+    "universal_approximation.py",
+    "iris.py",
+    "grid_search.py",
+    "full_batch_methods.py",
+    "autoencoder.py",
+    "transfer.py",
 ]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../scripts/lectures",
     "gallery_dirs": "lectures",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": rf"^(?!({'|'.join(LECTURES)})$)",
+    "ignore_pattern": r"^lecture\.py$",
     "within_subsection_order": ExplicitOrder([*LECTURES, "*"]),
     # A page of the reference shows the lectures that use its name, and their code links to it.
     "doc_module": ("portnn",),

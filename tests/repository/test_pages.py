@@ -114,12 +114,11 @@ IN_ORDER = re.findall(
 )
 
 
-def test_the_gallery_names_lectures_that_are_there():
-    assert len(set(IN_ORDER)) == len(IN_ORDER)
-    assert set(IN_ORDER) <= set(LECTURES)
+def test_every_lecture_has_its_place_in_the_gallery():
+    assert sorted(IN_ORDER) == LECTURES
 
 
-@pytest.mark.parametrize("name", IN_ORDER)
+@pytest.mark.parametrize("name", LECTURES)
 def test_a_lecture_is_a_page_and_a_program(name):
     """It has a heading, cells with headings, pictures, and what to try; as a program, it takes its arguments."""
     text = (ROOT / f"scripts/lectures/{name}.py").read_text(encoding="utf-8")
@@ -129,7 +128,7 @@ def test_a_lecture_is_a_page_and_a_program(name):
     assert text.count("\nDEVICE, SEED = asked(__doc__)\n") == 1
     headings = re.findall(r"^# (.+)\n# (-+)$", text, re.MULTILINE)
     assert all(len(words) == len(dashes) for words, dashes in headings)
-    assert len(headings) > 3
+    assert len(headings) > 2
     assert headings[-1][0] == "What to try"
     cells = re.split(r"^# %%\n", text, flags=re.MULTILINE)
     drawing = [cell for cell in cells if re.search(r"^(?!def ).*plt\.(subplots|figure)\(", cell, re.MULTILINE)]
