@@ -50,8 +50,10 @@ mathjax_path = "mathjax/tex-svg.js"
 
 #: The lectures, in the order in which they are read.
 LECTURES = [
+    "one_neuron.py",
     "hand_computed_update.py",
     "computational_graph.py",
+    "backpropagation_by_hand.py",
     "gradient_check.py",
     "optimizer_trajectories.py",
     "learning_rates.py",
@@ -65,6 +67,7 @@ LECTURES = [
     "grid_search.py",
     "full_batch_methods.py",
     "autoencoder.py",
+    "convolution.py",
     "transfer.py",
 ]
 

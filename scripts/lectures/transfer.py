@@ -162,5 +162,4 @@ compare("images at random places", room=4)
 #
 # - Freeze both hidden layers, with ``FROZEN = 5``. How many parameters are left, and for how many labels is that good?
 # - Take more steps, ``STEPS = 1000``. Does the network from scratch catch up?
-# - A network of convolutions knows from the start that a digit may lie anywhere: put them in the place of
-#   layers here.
+# - The layers of :doc:`convolution` know from the start that a stroke may lie anywhere. Make ``BODY`` of them.

@@ -1,6 +1,7 @@
 """What a lecture asks and shows: as a program, and as a page of sphinx-gallery."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,20 @@ def test_on_a_page_it_takes_the_defaults_and_leaves_the_figures_to_the_page(lect
     )
     assert (code, output, errors) == (0, "cpu 0\n[1]\n", "")
     assert pictures(tmp_path) == []
+
+
+def test_what_is_computed_by_hand_is_what_portnn_computes(tmp_path):
+    done = script("scripts/lectures/backpropagation_by_hand.py", "--backend", "numpy", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert float(re.search(r"^largest difference: (\S+)$", done.stdout, re.MULTILINE)[1]) < 1e-12
+    done = script("scripts/lectures/one_neuron.py", "--backend", "numpy", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    by_hand, by_portnn = re.findall(r"^by (?:hand|portnn) +(w = .*)$", done.stdout, re.MULTILINE)
+    assert by_hand == by_portnn
+
+
+def test_a_shifted_image_has_shifted_maps(tmp_path):
+    pytest.importorskip("sklearn")
+    done = script("scripts/lectures/convolution.py", "--backend", "numpy", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert float(re.search(r"shifted images: (\S+)$", done.stdout, re.MULTILINE)[1]) < 1e-6
