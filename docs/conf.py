@@ -15,6 +15,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
+from sphinx_gallery.sorting import ExplicitOrder
 
 import portnn
 
@@ -32,6 +33,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_templates"]
@@ -47,6 +49,51 @@ autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signatures would be longer than the text; docstrings state shapes and types
 numpydoc_show_class_members = False
+
+# Mathematics, by the one file of MathJax that brings its own fonts.
+mathjax_path = "mathjax/tex-svg.js"
+
+#: The lectures, in the order in which they are read.
+LECTURES = [
+    "one_neuron.py",
+    "hand_computed_update.py",
+    "computational_graph.py",
+    "backpropagation_by_hand.py",
+    "gradient_check.py",
+    "optimizer_trajectories.py",
+    "learning_rates.py",
+    "batch_sizes.py",
+    "activation_histograms.py",
+    "depth.py",
+    "overfitting.py",
+    "l1_l2_contours.py",
+    "universal_approximation.py",
+    "iris.py",
+    "grid_search.py",
+    "full_batch_methods.py",
+    "autoencoder.py",
+    "convolution.py",
+    "transfer.py",
+]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../scripts/lectures",
+    "gallery_dirs": "lectures",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"^lecture\.py$",
+    "within_subsection_order": ExplicitOrder([*LECTURES, "*"]),
+    # A page of the reference shows the lectures that use its name, and their code links to it.
+    "doc_module": ("portnn",),
+    "backreferences_dir": "lectures/of_names",
+    "inspect_global_variables": False,
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "notebook_extensions": set(),  # a notebook would not find what stands beside the programs
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 3600,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"portnn {release}"

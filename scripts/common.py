@@ -12,7 +12,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
 
 from portnn import Trainer
 from portnn.checks import check_count
@@ -26,6 +27,8 @@ _EXTRAS = {"sklearn": "sklearn", "scipy": "sklearn", "pandas": "tables", "matplo
 REFUSED = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+Asked = TypeVar("Asked")
+
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's main function, and end the process: what goes wrong is one sentence on standard error, and code 2.
@@ -33,7 +36,31 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     So are files and output that cannot be written, a library that is not installed, and a lack of memory. Nobody needs
     to listen on standard error.
     """
-    code = _ended(main)
+    _end(_ended(main))
+
+
+def begin(ask: Callable[[], Asked]) -> Asked:
+    """Begin a script that has no main function, as its code stands in cells: what ``ask`` returns.
+
+    What goes wrong in ``ask``, and in the cells after it, ends the process as in `run`.
+    """
+    answers: list[Asked] = []
+    code = _ended(lambda: answers.append(ask()))
+    if not answers:
+        _end(code)
+    sys.excepthook = _end_for
+    return answers[0]
+
+
+def _end_for(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    code = _told(error)
+    if code is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _end(code)
+
+
+def _end(code: int) -> NoReturn:
     for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             if stream is not None:
@@ -54,20 +81,30 @@ def _ended(main: Callable[[], int | None]) -> int:
         except SystemExit as error:  # of --help
             code = error.code if isinstance(error.code, int) else 0
         sys.stdout.flush()  # here it can be said if that fails
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return INTERRUPTED
-    except PortnnError as error:
-        return _refused(str(error))
-    except ModuleNotFoundError as error:
-        name = str(error.name).partition(".")[0]
-        extra = _EXTRAS.get(name)
-        return _refused(f"{name} is needed, and not installed: pip install " + (f'".[{extra}]"' if extra else name))
-    except MemoryError as error:
-        return _refused(f"there is not enough memory: {error}")
-    except OSError as error:
-        return _refused(_of_output(error) or f"{error.filename or 'a file'}: {error.strerror or error}")
+    except BaseException as error:
+        code = _told(error)
+        if code is None:
+            raise
     return code or 0
+
+
+def _told(error: BaseException) -> int | None:
+    """Say in one sentence what ends a script: its exit code; None for what nobody expects."""
+    match error:
+        case KeyboardInterrupt():
+            _say("interrupted")
+            return INTERRUPTED
+        case PortnnError():
+            return _refused(str(error))
+        case ModuleNotFoundError():
+            name = str(error.name).partition(".")[0]
+            extra = _EXTRAS.get(name)
+            return _refused(f"{name} is needed, and not installed: pip install " + (f'".[{extra}]"' if extra else name))
+        case MemoryError():
+            return _refused(f"there is not enough memory: {error}")
+        case OSError():
+            return _refused(_of_output(error) or f"{error.filename or 'a file'}: {error.strerror or error}")
+    return None
 
 
 def _open_standard_streams() -> None:

@@ -18,15 +18,21 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
 
-def figure(rows: int = 1, columns: int = 1, *, width: float = 9.0, height: float = 3.6) -> tuple[Figure, list]:  # type: ignore[type-arg]
-    """A drawing of ``width x height`` inches and its axes, row by row. It belongs to no window: nothing is shown."""
+def set_style() -> None:
+    """Colours, letters and frames of all that is drawn from now on."""
     try:
         from matplotlib import rcParams, rcsetup
-        from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("drawing needs matplotlib: pip install matplotlib") from error
     rcParams["axes.prop_cycle"] = rcsetup.cycler("color", COLOURS)
     rcParams |= {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9.0}
+
+
+def figure(rows: int = 1, columns: int = 1, *, width: float = 9.0, height: float = 3.6) -> tuple[Figure, list]:  # type: ignore[type-arg]
+    """A drawing of ``width x height`` inches and its axes, row by row. It belongs to no window: nothing is shown."""
+    set_style()
+    from matplotlib.figure import Figure
+
     drawing = Figure(figsize=(width, height), layout="constrained")
     return drawing, list(drawing.subplots(rows, columns, squeeze=False).flat)
 
