@@ -79,7 +79,7 @@ class _Head:
         weights = (h, h) if each is None else (dense(each), of_all(each, "sum"))
         kept = (h, b, 0.0) if before is None else (before.kept, before.b, before.parameter)
         options = {"REAL": real, "SCORES": scores, "PER": per, "LOSS": type(loss).__name__, "TARGET": target.dtype}
-        options |= {"ACTIVATION": "None"} if before is None else before.options
+        options |= {"ROUNDED": int(in_bf16(h))} | ({"ACTIVATION": "None"} if before is None else before.options)
         values, dz = empty((n,), real), empty((n, scores), real)
         # Nobody writes to what is not wanted.
         dp, dp_sums = empty((n if wanted else 0, k), real), empty((k if wanted else 0,), real)
@@ -164,12 +164,7 @@ def _layer_and_head(
     input_grad: bool,
 ) -> Any:
     first, none, last = params
-    if (
-        in_bf16(x)
-        or not is_affine(first, x)
-        or not _follows(last, first)
-        or not _takes(loss, last, x, len(x), target, weight)
-    ):
+    if not is_affine(first, x) or not _follows(last, first) or not _takes(loss, last, x, len(x), target, weight):
         return NotImplemented
     before = Activated(layers[1], x, first["w"], first["b"])
     made = _Head(before.y, last, loss, target, weight, before, True)

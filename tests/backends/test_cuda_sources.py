@@ -26,13 +26,21 @@ CHOICES = {
     "convolution": [{"PLACE": "unsigned int"}, {"PLACE": "unsigned long long"}],
     "linear": [{}],
     "loss_groups": [
-        {"LOSS": loss.__name__, "ACTIVATION": activation, "SCORES": scores, "PER": per, "TARGET": target}
-        for loss, activation, scores, per, target in zip(
+        {
+            "LOSS": loss.__name__,
+            "ACTIVATION": activation,
+            "SCORES": scores,
+            "PER": per,
+            "TARGET": target,
+            "ROUNDED": rounded,
+        }
+        for loss, activation, scores, per, target, rounded in zip(
             cupy_loss_groups.LOSSES,
             ["ReLU", "GELU", "None", "Tanh"],
             [cupy_loss_groups.MOST_SCORES, 10, 1, 3],
             [4, 4, 16, 8],
             [np.dtype("int64"), *["REAL"] * 3],
+            [0, 1, 0, 1],
             strict=True,
         )
     ],

@@ -1,10 +1,11 @@
 #include "columns.cuh"
 #include "activations.cuh"
 #include "losses.cuh"
+#include "bfloat16.cuh"
 
 // The last affine layer, of few scores, and the loss: z = h w + b, with w (k, SCORES). A block takes a row of h, and a
-// thread PER values of it, whose weights it holds; blocks go on to further rows. TARGET is the type of the targets, and
-// ACTIVATION the one of the layer before, or None.
+// thread PER values of it, whose weights it holds; blocks go on to further rows. TARGET is the type of the targets,
+// ACTIVATION the one of the layer before, or None, and ROUNDED whether factors are rounded to bfloat16.
 
 // Threads in a block, at most.
 #define MOST 512
@@ -15,6 +16,15 @@ struct None {
   ACTIVATION_OF(true) value(REAL x, REAL) { return x; }
   static __device__ REAL gradient(REAL dy, REAL, REAL) { return dy; }
 };
+
+// A factor of a product, rounded to bfloat16 where all of them are; sums are not.
+__device__ REAL factor(REAL x) {
+#if ROUNDED
+  return __uint_as_float(upper_half(__float_as_uint(x)) << 16);
+#else
+  return x;
+#endif
+}
 
 __device__ REAL sum_of_warp(REAL value) {
   for (int apart = 16; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
@@ -35,7 +45,7 @@ KERNEL head_rows(
   for (int i = 0; i < PER; i++) {
     const Size column = threadIdx.x + i * blockDim.x;
 #pragma unroll
-    for (int j = 0; j < SCORES; j++) own[i][j] = column < k ? w[column * SCORES + j] : (REAL)0;
+    for (int j = 0; j < SCORES; j++) own[i][j] = column < k ? factor(w[column * SCORES + j]) : (REAL)0;
   }
   REAL next[PER];
   const auto ask_for = [&](Size row) {
@@ -51,7 +61,7 @@ KERNEL head_rows(
     REAL x[PER], z[SCORES] = {}, slopes[SCORES];
 #pragma unroll
     for (int i = 0; i < PER; i++) {
-      x[i] = next[i];
+      x[i] = factor(next[i]);
 #pragma unroll
       for (int j = 0; j < SCORES; j++) z[j] += x[i] * own[i][j];
     }
@@ -88,7 +98,7 @@ KERNEL head_rows(
       if (column >= k) continue;
       REAL dy = 0;
 #pragma unroll
-      for (int j = 0; j < SCORES; j++) dy += slopes[j] * own[i][j];
+      for (int j = 0; j < SCORES; j++) dy += factor(slopes[j]) * own[i][j];
       const REAL before = ACTIVATION::of_output ? x[i] : kept[row * k + column] + kept_bias[column];
       dh[row * k + column] = ACTIVATION::gradient(dy, before, (REAL)parameter);
     }
@@ -124,9 +134,12 @@ KERNEL head_columns(
   REAL total[K] = {};
   if (column <= k)
     for (Size row = start + threadIdx.y; row < end; row += blockDim.y) {
-      const REAL x = column < k ? h[row * k + column] : (REAL)1;
+      const REAL x = column < k ? factor(h[row * k + column]) : (REAL)1;
 #pragma unroll
-      for (int j = 0; j < SCORES; j++) total[j] += x * dz[row * SCORES + j];
+      for (int j = 0; j < SCORES; j++) {
+        const REAL slope = dz[row * SCORES + j];
+        total[j] += column < k ? x * factor(slope) : slope;
+      }
       if (column == k)
         total[SCORES] += values[row];
       else if (wanted)

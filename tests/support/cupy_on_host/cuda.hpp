@@ -169,6 +169,16 @@ static T __shfl_xor_sync(unsigned mask, T value, int apart) {
   return other;
 }
 
+static inline unsigned int __float_as_uint(float x) {
+  unsigned int bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+static inline float __uint_as_float(unsigned int bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+}
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
