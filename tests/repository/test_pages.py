@@ -222,6 +222,13 @@ def test_every_page_can_be_found():
         assert page.stem == "index" or listed.count(page.stem) == 1, page.name
 
 
+def test_all_of_portnn_names_every_room():
+    rooms = re.findall(r'^    "portnn\.([\w.]+)",$', (DOCS / "conf.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(rooms) > 15
+    for room in rooms:
+        assert re.search(rf"\b{room.rpartition('.')[2]}\b", TEXTS[DOCS / "all_of_portnn.md"]), room
+
+
 def test_what_is_to_be_installed_can_be_had():
     """portnn is on no index, so nothing of it can be installed by its name, its extras included."""
     pattern = re.compile(r'pip install "?portnn\b')
