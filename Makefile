@@ -2,7 +2,7 @@
 # make test  : run the test suite
 # make test-lowest : the same with the lowest versions that pyproject.toml allows, on Python 3.11 or 3.12
 # make lint  : style, types, and who imports whom
-# make docs  : the pages and the reference as a site, in build/docs; without network, but to install
+# make docs  : the pages, the lectures and the reference as a site, in build/docs; without network, but to install
 # make package : the wheel and the source archive, in dist, checked, and tried in an empty environment
 # make setup : all of it for people who work on portnn, and the hooks of pre-commit
 # make clean : remove what the others have made
@@ -62,7 +62,7 @@ setup: $(VENV)/.dev $(VENV)/.docs
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf $(VENV) build dist docs/reference *.egg-info
+	rm -rf $(VENV) build dist docs/lectures docs/reference *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "portnn needs Python 3.11 or newer, not %d.%d" % sys.version_info[:2])'

@@ -76,12 +76,16 @@ LECTURES = [
     "transfer.py",
 ]
 
+HERE = Path(__file__).parent
+PROGRAMS = HERE.resolve().parent / "scripts" / "lectures"
+
 sphinx_gallery_conf = {
     "examples_dirs": "../scripts/lectures",
     "gallery_dirs": "lectures",
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"^lecture\.py$",
     "within_subsection_order": ExplicitOrder([*LECTURES, "*"]),
+    "minigallery_sort_order": ExplicitOrder([*(str(PROGRAMS / name) for name in LECTURES), "*"]),
     # A page of the reference shows the lectures that use its name, and their code links to it.
     "doc_module": ("portnn",),
     "backreferences_dir": "lectures/of_names",
@@ -115,7 +119,6 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 
-HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
 
 #: Modules of public names, in the order of the reference.
