@@ -39,6 +39,10 @@ def _is_usable(name: str) -> bool:
 
 
 STATUS = available_backends()
+if "PYTEST_XDIST_WORKER" in os.environ and STATUS["torch"].usable:
+    import torch
+
+    torch.set_num_threads(1)  # those of several workers would wait for one another, and spin meanwhile
 _FOUND = tuple(name for name in NAMES if _is_usable(name))
 if NAMES and "PORTNN_LANES" in os.environ and not _FOUND:
     raise pytest.UsageError(f"no lane of PORTNN_LANES can be used: {STATUS[library_of(NAMES[0])].message}")
