@@ -190,7 +190,7 @@ def test_an_algorithm_that_is_of_no_use_any_more(folder, monkeypatch, caplog):
     in_a_new_process()
     monkeypatch.setattr(CublasLtImitation, "space", (2**26, 0, 0))  # it needs more room than there is
     assert product() == (2, 1)
-    assert "it needs 67,108,864 bytes to work in, and there are 33,554,432" in caplog.text
+    assert "it needs 67,108,864 bytes to work in, and there are 65,536" in caplog.text
 
 
 def test_an_algorithm_that_is_checked_and_fails(monkeypatch, caplog):

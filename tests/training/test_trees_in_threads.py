@@ -238,5 +238,5 @@ def test_a_callback_may_save_itself_or_wait_for_a_thread_that_does(when, tmp_pat
 def test_a_thread_that_wants_the_network_gets_its_turn():
     net = network()
     trainer = trainer_of(net)
-    # Steps follow upon each other without a break, and these 180 take a twentieth of a second.
-    while_training(trainer, net.to_tensors, wanted=10, x=X)
+    # Steps follow upon each other without a break, and these 900 take a tenth of a second, on a machine that is free.
+    while_training(trainer, net.to_tensors, wanted=10, x=np.tile(X, (5, 1)))

@@ -100,6 +100,8 @@ def forget() -> None:
     """Give all memory back to the host that no array refers to."""
     DEFAULT_POOL.free.clear()
     MemoryPool.forever.clear()
+    for stream in Stream.known.values():
+        stream.waiting.clear()  # what nobody waited for holds memory, too
 
 
 @contextlib.contextmanager

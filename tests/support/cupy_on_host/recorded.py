@@ -99,6 +99,7 @@ def open_recorded(backend: type[Recorded]) -> Iterator[Recorded]:
         patch.setattr(cupy_blas, "_load", CublasImitation)
         patch.setattr(cupy_lt, "_load", CublasLtImitation)
         patch.setattr(cupy_choices, "_folder", lambda: None)  # nothing is kept on disk
+        patch.setattr(cupy_blas, "_WORKSPACE", 2**16)  # each is filled when it comes and when it goes
         for name, few in (("_IN_A_ROW", 2), ("_LAUNCHES", 1)):  # the clock of the imitation is exact
             patch.setattr(cupy_plans, name, few)
         forget_choices()
