@@ -186,7 +186,7 @@ def test_ctrl_c_ends_a_prediction():
     program = """
         net = make(hidden=2000).network
         ask(net, 512)
-        many = np.tile(x, (1000, 1))
+        many = np.tile(x, (3000, 1))
         try:
             print("ready", flush=True)
             net.predict(many, batch_size=512)

@@ -78,7 +78,7 @@ for owner, names in (
 """
 
 EVERY_MODULE = """
-import importlib, pkgutil, runpy, sys
+import ast, importlib, pkgutil, runpy, sys
 from pathlib import Path
 import portnn, portnn_backends
 from portnn.errors import BackendError
@@ -92,7 +92,12 @@ for package in (portnn, portnn_backends):
                 assert error.name.partition(".")[0] in ("cupy", "cupyx", "torch", "jax", "numba", "llvmlite", "sklearn",
                                                         "array_api_strict"), error
 for path in sorted([*Path("scripts").rglob("*.py"), *Path("benchmarks").rglob("*.py")]):
-    if path.parent.name != "peers" or path.stem == "process":
+    if path.parent.name == "lectures" and path.stem != "lecture":  # its cells would run
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        sys.path.insert(0, str(path.parent))
+        exec(compile(tree, path, "exec"), {})
+    elif path.parent.name != "peers" or path.stem == "process":
         sys.path.insert(0, str(path.parent))
         runpy.run_path(str(path), run_name="imported")
 print("all imported")
@@ -127,6 +132,17 @@ def test_the_suite_is_collected_like_on_windows(like_windows):
 def test_everything_is_imported_like_on_windows(like_windows):
     done = like_windows("-c", f"import like_windows\n{EVERY_MODULE}")
     assert done.stdout == "all imported\n", done.stderr
+
+
+@pytest.mark.slow
+def test_a_lecture_runs_like_on_windows(like_windows, tmp_path):
+    pytest.importorskip("matplotlib")
+    program = "scripts/lectures/hand_computed_update.py"
+    run = f"import like_windows, runpy, sys\nsys.argv[:] = [{program!r}, '--output', {str(tmp_path)!r}]\n"
+    path = "sys.path.insert(0, 'scripts/lectures')\n"
+    done = like_windows("-c", f"{run}{path}runpy.run_path({program!r}, run_name='__main__')")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "hand_computed_update.png").is_file()
 
 
 @pytest.mark.slow
