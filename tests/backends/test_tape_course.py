@@ -3,14 +3,17 @@
 import contextlib
 import copy
 import itertools
+import os
 import pickle
 import threading
+import time
 import types
 
 import numpy as np
 import pytest
 from portnn_backends.on_numpy.compile import loops
 from portnn_backends.on_numpy.tape import tape
+from portnn_backends.on_numpy.workspace import _Cores
 from tapes import Losses, assert_by_tapes, assert_same_bits, by_both, needs_numba
 
 from portnn import Network, Trainer, losses, nn, optim, tree
@@ -344,3 +347,31 @@ def test_cores_do_not_wait_for_a_thread_that_was_interrupted(monkeypatch):
         assert all(np.isfinite(leaf).all() for leaf in tree.leaves(trainer.network.params))
         fit(trainer)
     assert trainer.history["loss"][-1] < trainer.history["loss"][0]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there are no several threads on one core")
+def test_several_threads_that_are_slower_are_left_for_a_while(monkeypatch):
+    """As where another process has a core: each meeting then waits until that one gives it up."""
+    calls = []
+
+    def slow(self, function, abandon):
+        calls.append(function)
+        real(self, function, abandon)
+        time.sleep(0.1)
+
+    real = _Cores.together
+    monkeypatch.setattr(_Cores, "together", slow)
+    monkeypatch.setattr(tape, "_WORTH", 0.0)
+    monkeypatch.setattr(tape, "_PATIENCE", 3600.0)
+
+    def train():
+        net = Network(nn.Sequential([nn.Affine(64), nn.ReLU(), nn.Affine(3)]), input_shape=20, rng=0)
+        trainer = Trainer(net, losses.SoftmaxCrossEntropy(), optim.Adam(), rng=0)
+        x, y = np.random.default_rng(0).normal(size=(640, 20)).astype("f"), np.arange(640) % 3
+        trainer.fit(x, y, epochs=5, batch_size=32)
+        return trainer
+
+    ours, theirs = by_both(train)
+    assert_by_tapes(ours)
+    assert_same_bits(ours, theirs)
+    assert len(calls) == 1

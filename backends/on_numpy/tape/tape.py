@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,9 @@ _LINE = 64
 
 #: Seconds of work on one core that are worth being handed over.
 _WORTH = 2e-4
+
+#: Seconds for which one thread walks where several were slower, before they try again.
+_PATIENCE = 1.0
 
 #: How often a thread looks for the others before it offers its core.
 _LOOKS = 2000
@@ -84,8 +88,10 @@ class Tape:
         self.loss = loss
         #: Whether there is anything for other cores to do.
         self._shares = bool((self._program[1:, :, 0] > 0).any())
-        #: Of a step on one core, as far as is known.
-        self._seconds = 0.0
+        #: Of a step on one core, as far as is known; and the least that one took in one thread.
+        self._seconds, self._alone = 0.0, math.inf
+        #: Until when one thread walks, as several were slower.
+        self._until = 0.0
 
     def _words_of(self, name: str) -> list[tuple[int, int]]:
         words, offsets = self._bound.pop(name)
@@ -131,7 +137,8 @@ class Tape:
         parts = len(self._program)
         # Bits do not depend on the number of threads, so that a clock may choose it.
         together = cores is not None and cores.alone and self._shares and steps * self._seconds > _WORTH
-        threads, began = parts if together else 1, time.perf_counter()
+        began = time.perf_counter()
+        threads = parts if together and began >= self._until else 1
         flags = np.zeros(8 * parts, np.int64)
         replay, wrong = loops("replay").replay.now, np.zeros(parts, np.int64)
 
@@ -142,7 +149,12 @@ class Tape:
             walk(0)
         else:
             cores.together(walk, abandon=lambda: flags.__setitem__(0, -1))
-        self._seconds = max(time.perf_counter() - began, 1e-9) * threads / steps
+        took = max(time.perf_counter() - began, 1e-9) / steps
+        if threads == 1:
+            self._alone = min(self._alone, took)
+        elif took > self._alone:  # somebody else has a core, and each meeting waits until he gives it up
+            self._until = began + took * steps + _PATIENCE
+        self._seconds = took * threads
         if wrong.any():
             raise IndexError("an index of the step is out of range")
 
