@@ -22,6 +22,8 @@ from portnn.backend import first_line
 from portnn.errors import PortnnError
 from portnn.storage import write_atomically
 
+from ..folders import user_folder
+
 __all__ = ["Choices", "Machine", "machine"]
 
 _log = logging.getLogger(__name__)
@@ -146,11 +148,7 @@ def _folder() -> Path | None:
     """Where choices are kept; None for nowhere."""
     if chosen := os.environ.get("CUPY_CACHE_DIR"):
         return Path(chosen)
-    try:
-        home = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-        return (Path(home) if home else Path.home() / ".cache") / "portnn"
-    except RuntimeError:  # a user without a home
-        return None
+    return user_folder()
 
 
 class Choices:

@@ -24,6 +24,8 @@ import numpy as np
 
 from portnn.storage import write_atomically
 
+from ..folders import user_folder
+
 __all__ = ["is_empty", "read", "write"]
 
 #: Seconds after which code for other sources or versions is deleted, if nothing was compiled for them.
@@ -95,9 +97,8 @@ def _places() -> Iterator[Path]:
         yield Path(chosen)
         return
     yield Path(__file__).parent / "loops" / "__pycache__"
-    with contextlib.suppress(RuntimeError):  # a user without a home
-        home = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-        yield (Path(home) if home else Path.home() / ".cache") / "portnn"
+    if (folder := user_folder()) is not None:
+        yield folder
 
 
 def _delete_old(place: Path) -> None:
