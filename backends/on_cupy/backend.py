@@ -19,9 +19,8 @@ from portnn.groups import Group
 from portnn.kernels import Kernel
 from portnn.loop import Loop
 
-from ..bf16 import lack_of_bf16
+from ..capability import lack_of
 from ..forks import refuse_in_fork
-from ..tf32 import lack_of_tf32
 from .memory import lack_told, lacks_memory
 from .noise import philox_uniform
 from .precision import precision
@@ -140,10 +139,10 @@ class CupyBackend(Backend):
         return self.precision != "float32"
 
     def without_tf32(self) -> str | None:
-        return lack_of_tf32(int(self._device.compute_capability) / 10)
+        return lack_of("TF32", int(self._device.compute_capability) / 10)
 
     def without_bf16(self) -> str | None:
-        return lack_of_bf16(int(self._device.compute_capability) / 10)
+        return lack_of("bfloat16", int(self._device.compute_capability) / 10)
 
     def context(self) -> AbstractContextManager[Any]:
         refuse_in_fork("CuPy")

@@ -14,9 +14,8 @@ from portnn.kernels import Kernel
 from portnn.loop import Loop
 from portnn.reading import widened
 
-from ..bf16 import lack_of_bf16
+from ..capability import lack_of
 from ..forks import refuse_in_fork
-from ..tf32 import lack_of_tf32
 
 
 class JaxBackend(Backend):
@@ -122,14 +121,14 @@ class JaxBackend(Backend):
     def without_tf32(self) -> str | None:
         if self._device.platform != "gpu":
             return super().without_tf32()
-        return lack_of_tf32(self._capability())
+        return lack_of("TF32", self._capability())
 
     def without_bf16(self) -> str | None:
         if self._device.platform == "cpu":
             return None
         if self._device.platform != "gpu":
             return super().without_bf16()
-        return lack_of_bf16(self._capability())
+        return lack_of("bfloat16", self._capability())
 
     def _capability(self) -> float:
         return float(getattr(self._device, "compute_capability", "0"))

@@ -13,8 +13,7 @@ from portnn.backend import Backend, Memory, Status, first_line, library_status
 from portnn.errors import BackendError
 from portnn.kernels import Kernel
 
-from ..bf16 import lack_of_bf16
-from ..tf32 import lack_of_tf32
+from ..capability import lack_of
 from .precision import precision
 
 
@@ -99,7 +98,7 @@ class TorchBackend(Backend):
     def without_tf32(self) -> str | None:
         if self._device.type != "cuda" or self._torch.version.cuda is None:
             return super().without_tf32()
-        return lack_of_tf32(self._capability())
+        return lack_of("TF32", self._capability())
 
     def without_bf16(self) -> str | None:
         if self._device.type == "cpu":
@@ -108,7 +107,7 @@ class TorchBackend(Backend):
             return super().without_bf16()
         if "dtype" not in self._torch.ops.aten.mm.overloads():
             return f"torch {self._torch.__version__} rounds the sums to bfloat16, too; from 2.8 on it need not"
-        return lack_of_bf16(self._capability())
+        return lack_of("bfloat16", self._capability())
 
     def _capability(self) -> float:
         major, minor = self._torch.cuda.get_device_capability(self._device)
