@@ -22,6 +22,7 @@ import numpy as np
 
 from portnn.errors import BackendError
 
+from ..layouts import layout
 from .agreement import check_products
 from .choices import Choices
 from .lt import (
@@ -35,7 +36,6 @@ from .lt import (
     LtError,
     Operand,
     Problem,
-    layout,
 )
 from .timing import captured, milliseconds
 

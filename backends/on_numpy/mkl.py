@@ -20,6 +20,8 @@ import numpy as np
 from portnn.backend import first_line
 from portnn.errors import BackendError
 
+from ..layouts import layout
+
 __all__ = ["Mkl", "mkl"]
 
 # In mkl_service.h and mkl_cblas.h
@@ -84,11 +86,10 @@ class Mkl:
 
 def _operand(x: Any) -> tuple[int, int] | None:
     """Whether a matrix is a transposed one, and the elements from one row in memory on to the next."""
-    for turned, view in ((_AS_IT_LIES, x), (_TURNED, x.T)):
-        (_, columns), (row, step) = view.shape, view.strides
-        if step == x.itemsize and columns * x.itemsize <= row and row % x.itemsize == 0 and row <= _MOST:
-            return turned, row // x.itemsize
-    return None
+    found = layout(x.shape, x.strides, x.itemsize)
+    if found is None or found[1] * x.itemsize > _MOST:
+        return None
+    return (_TURNED if found[0] else _AS_IT_LIES), found[1]
 
 
 @functools.cache

@@ -13,11 +13,12 @@ from cupy_on_host import fake_cupy, shortage
 from cupy_on_host.cublas import CublasImitation
 from cupy_on_host.cublaslt import CublasLtImitation, wide
 from cupy_on_host.recorded import Portable, forget_choices, open_recorded
+from portnn_backends.layouts import layout
 from portnn_backends.on_cupy import blas as cupy_blas
 from portnn_backends.on_cupy import lt as cupy_lt
 from portnn_backends.on_cupy import plans as cupy_plans
 from portnn_backends.on_cupy.choices import Choices
-from portnn_backends.on_cupy.lt import BIAS, PLAIN, RELU_BIAS, Algorithm, layout
+from portnn_backends.on_cupy.lt import BIAS, PLAIN, RELU_BIAS, Algorithm
 from portnn_backends.on_cupy.recording import Recorder
 
 from portnn.errors import BackendError
