@@ -13,8 +13,8 @@ from portnn import nn
 from portnn.functional.linear import matmul
 from portnn.groups import Group
 
-from .beside import beside
 from .compile import FLOATS, dense, each_column, empty, is_array, kernel, lanes
+from .linear import gradients
 from .sums import by_slabs, slabs_of, total_of
 
 __all__ = ["ACTIVATIONS", "GROUPS", "Activated", "is_affine"]
@@ -76,10 +76,7 @@ class Activated:
 
     def gradients(self, dp: Any, db: Any, input_grad: bool) -> tuple[Any, dict[str, Any]]:
         """``dx``, or None, and those of the affine layer."""
-        if not input_grad:
-            return None, {"w": matmul(self.x.T, dp), "b": db}
-        pairs = dp.size * self.x.shape[1]
-        dx, dw = beside(lambda: matmul(dp, self.w.T), lambda: matmul(self.x.T, dp), pairs)
+        dx, dw, _ = gradients(self.x, self.w, dp, input_grad, lambda: db)
         return dx, {"w": dw, "b": db}
 
 
